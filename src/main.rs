@@ -1,0 +1,2 @@
+//! The command line: `captiond caption`, `captiond fit`, `captiond run`.
+fn main() {}

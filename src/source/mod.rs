@@ -1,0 +1,68 @@
+//! Where frames come from: a folder, a command that writes MJPEG, a video device.
+//!
+//! A source is owned by one thread, which calls [`FrameSource::next_frame`] in a loop. Frames stay
+//! encoded until the pipeline takes one, so a frame that is overtaken is never decoded.
+
+use std::time::Duration;
+
+use crate::daemon::shutdown::Shutdown;
+
+/// What a source hands over: bytes as the camera made them, or pixels where it has no codec.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Pixels {
+    /// A JPEG or PNG file image.
+    Encoded(Vec<u8>),
+    /// Decoded 8-bit RGB (a camera without MJPEG).
+    Rgb(image::RgbImage),
+}
+
+/// One frame on its way to the pipeline.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Frame {
+    /// The picture.
+    pub pixels: Pixels,
+    /// For the log and the messages: a file name, a device, a command.
+    pub origin: String,
+    /// When the source received it, on the monotonic clock (since that clock's start).
+    pub taken: Duration,
+}
+
+/// Why a source has no frame.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The source can't be opened, or has gone: wait and open it again.
+    #[error("{origin}: {reason}")]
+    Lost {
+        /// The device, folder or command.
+        origin: String,
+        /// What happened and what to do.
+        reason: String,
+    },
+    /// One frame was bad; the next may be good.
+    #[error("{origin}: bad frame: {reason}")]
+    BadFrame {
+        /// The device, folder or command.
+        origin: String,
+        /// What was wrong with it.
+        reason: String,
+    },
+    /// No frame will ever come again (a finite input is used up).
+    #[error("{origin}: no more frames")]
+    Ended {
+        /// The device, folder or command.
+        origin: String,
+    },
+}
+
+/// A stream of frames with one owner.
+pub trait FrameSource: Send {
+    /// Its name for logs and messages.
+    fn origin(&self) -> &str;
+
+    /// Waits for the next frame. Returns early with `Ok(None)` once `shutdown` is asked for.
+    ///
+    /// # Errors
+    /// [`SourceError::Lost`] asks the caller to back off and call again (the source reopens
+    /// itself), [`SourceError::BadFrame`] to call again at once, [`SourceError::Ended`] to stop.
+    fn next_frame(&mut self, shutdown: &Shutdown) -> Result<Option<Frame>, SourceError>;
+}
