@@ -1,6 +1,20 @@
-//! The chain from one decoded frame to a caption with its confidence.
+//! The chain from one frame to a caption with its confidence.
 
+use std::{borrow::Cow, time::Instant};
+
+use anyhow::{Context as _, Result};
 use serde::Serialize;
+
+use crate::{
+    caption::{choose, confidence::confidence},
+    datastore::CentredRows,
+    embedding::ImageTower,
+    engine::Engine,
+    frame::{self, Limits},
+    pack::{CaptionSpec, Pack, PackError},
+    realignment::Realignment,
+    source::{Frame, Pixels},
+};
 
 /// A datastore caption near the frame.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -35,7 +49,7 @@ pub struct StageTimes {
 pub struct Description {
     /// The chosen caption.
     pub caption: String,
-    /// In [0, 1]; see [`crate::caption::confidence`] for what it means and does not mean yet.
+    /// In [0, 1]; see [`mod@crate::caption::confidence`] for what it means and does not mean yet.
     pub confidence: f32,
     /// The nearest datastore captions, best first.
     pub neighbours: Vec<Neighbour>,
@@ -49,8 +63,99 @@ pub trait Describe: Send {
     ///
     /// # Errors
     /// When the frame can't be decoded (names the origin) or the engine fails.
-    fn describe(&mut self, frame: &crate::source::Frame) -> anyhow::Result<Description>;
+    fn describe(&mut self, frame: &Frame) -> Result<Description>;
 
     /// Name and version of the model pack, for messages.
     fn pack(&self) -> &str;
+}
+
+/// The real chain, made from a pack.
+pub struct Captioner {
+    label: String,
+    spec: CaptionSpec,
+    limits: Limits,
+    tower: ImageTower,
+    realignment: Realignment,
+    rows: CentredRows,
+}
+
+impl Captioner {
+    /// Loads what captioning needs. The text tower stays on disk: the datastore has the captions'
+    /// embeddings already.
+    ///
+    /// # Errors
+    /// [`PackError`] when the pack has no realignment or datastore, or a part does not fit.
+    pub fn load(pack: &Pack, engine: &dyn Engine) -> Result<Self, PackError> {
+        let realignment = pack.realignment()?;
+        let rows = CentredRows::new(pack.datastore()?, realignment.mean_text());
+        Ok(Self {
+            label: pack.label(),
+            spec: pack.manifest.caption.clone(),
+            limits: Limits::default(),
+            tower: pack.image_tower(engine)?,
+            realignment,
+            rows,
+        })
+    }
+}
+
+/// Milliseconds since `from`, and now.
+fn lap(from: Instant) -> (f32, Instant) {
+    let now = Instant::now();
+    ((now - from).as_secs_f32() * 1e3, now)
+}
+
+impl Describe for Captioner {
+    fn describe(&mut self, frame: &Frame) -> Result<Description> {
+        let start = Instant::now();
+        let context = || frame.origin.clone();
+        let picture = match &frame.pixels {
+            Pixels::Encoded(bytes) => {
+                Cow::Owned(frame::decode(bytes, self.limits).with_context(context)?)
+            }
+            Pixels::Rgb(picture) => Cow::Borrowed(picture),
+        };
+        let (decode, at) = lap(start);
+        self.tower.preprocess(&picture).with_context(context)?;
+        let (preprocess, at) = lap(at);
+        let embedding = self.tower.embed_preprocessed().with_context(context)?;
+        let (embed, at) = lap(at);
+        let realigned = self.realignment.realign(&embedding);
+        let (realign, at) = lap(at);
+        let hits = self
+            .rows
+            .nearest(&realigned, self.spec.candidates.max(self.spec.neighbours));
+        let (retrieve, at) = lap(at);
+        let chosen =
+            choose(&self.rows, &hits, &self.spec).context("the datastore has no captions")?;
+        let text = |row| self.rows.store().caption(row).to_owned();
+        let neighbours = hits
+            .iter()
+            .take(self.spec.neighbours)
+            .map(|hit| Neighbour {
+                caption: text(hit.row),
+                score: hit.score,
+            })
+            .collect();
+        let (caption, _) = lap(at);
+        let (total, _) = lap(start);
+        Ok(Description {
+            caption: text(chosen.row),
+            confidence: confidence(chosen.score, self.spec.clip_s_weight),
+            neighbours,
+            ms: StageTimes {
+                decode,
+                preprocess,
+                embed,
+                realign,
+                retrieve,
+                caption,
+                total,
+            },
+        })
+    }
+
+    fn pack(&self) -> &str {
+        &self.label
+    }
 }

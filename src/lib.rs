@@ -12,5 +12,23 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
-pub mod captioner;
 pub mod source;
+
+pub mod frame;
+
+pub mod embedding;
+pub mod engine;
+
+pub mod realignment;
+
+pub mod datastore;
+
+pub mod caption;
+pub mod captioner;
+
+pub mod cli;
+pub mod daemon;
+pub mod eval;
+pub mod fit;
+pub mod pack;
+pub mod tensor_file;

@@ -1,0 +1,121 @@
+//! `captiond caption FILE...`: one line a picture.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use serde::Serialize;
+
+use crate::{
+    captioner::{Captioner, Describe, Neighbour, StageTimes},
+    engine::tract::TractEngine,
+    pack::{self, Pack},
+    source::{Frame, Pixels},
+};
+
+/// Captions JPEG and PNG files.
+#[derive(Debug, Args)]
+pub struct CaptionArgs {
+    /// Pictures to caption.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Model pack. Default: $CAPTIOND_PACK, else the pack that comes with captiond.
+    #[arg(long, value_name = "DIR")]
+    pack: Option<PathBuf>,
+    /// One JSON object a line: file, caption, confidence, neighbours, ms.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    file: &'a str,
+    caption: &'a str,
+    confidence: f32,
+    neighbours: &'a [Neighbour],
+    ms: StageTimes,
+}
+
+#[derive(Serialize)]
+struct ErrorLine<'a> {
+    file: &'a str,
+    error: &'a str,
+}
+
+/// Opens the named pack, or the default one.
+///
+/// # Errors
+/// When there is none or it is damaged.
+pub fn open_pack(named: Option<&Path>) -> Result<Pack> {
+    let folder = match named {
+        Some(folder) => folder.to_owned(),
+        None => pack::default_pack()?,
+    };
+    Ok(Pack::open(&folder)?)
+}
+
+/// Captions every file. A bad file is reported on standard error (with `--json` as an object with
+/// `file` and `error` as well) and does not stop the others; the exit code is then 1.
+///
+/// # Errors
+/// When the pack can't be used or standard output is closed.
+pub fn run(args: &CaptionArgs) -> Result<ExitCode> {
+    let pack = open_pack(args.pack.as_deref())?;
+    let mut captioner = Captioner::load(&pack, &TractEngine)?;
+    let mut out = io::stdout().lock();
+    let mut failed = 0;
+    for path in &args.files {
+        let name = path.display().to_string();
+        match caption(&mut captioner, path, &name) {
+            Ok(found) if args.json => {
+                let line = Line {
+                    file: &name,
+                    caption: &found.caption,
+                    confidence: found.confidence,
+                    neighbours: &found.neighbours,
+                    ms: found.ms,
+                };
+                writeln!(out, "{}", serde_json::to_string(&line)?)?;
+            }
+            Ok(found) => writeln!(out, "{name}\t{:.2}\t{}", found.confidence, found.caption)?,
+            Err(error) => {
+                failed += 1;
+                let error = format!("{error:#}");
+                eprintln!("captiond: {error}");
+                if args.json {
+                    writeln!(
+                        out,
+                        "{}",
+                        serde_json::to_string(&ErrorLine {
+                            file: &name,
+                            error: &error
+                        })?
+                    )?;
+                }
+            }
+        }
+    }
+    Ok(if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn caption(
+    captioner: &mut Captioner,
+    path: &Path,
+    name: &str,
+) -> Result<crate::captioner::Description> {
+    let bytes = fs::read(path).with_context(|| name.to_owned())?;
+    captioner.describe(&Frame {
+        pixels: Pixels::Encoded(bytes),
+        origin: name.to_owned(),
+        taken: Default::default(),
+    })
+}

@@ -1,0 +1,6 @@
+//! The command line.
+
+pub mod caption;
+pub mod datastore;
+pub mod eval;
+pub mod fit;

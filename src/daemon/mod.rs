@@ -1,0 +1,2 @@
+//! (merged from the daemon branch)
+pub mod shutdown;

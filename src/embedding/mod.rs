@@ -1,0 +1,67 @@
+//! From pixels or words to an embedding of length one.
+
+mod image_tower;
+mod preprocess;
+mod text_tower;
+
+pub use image_tower::ImageTower;
+pub use preprocess::{PreprocessError, Preprocessor};
+pub use text_tower::TextTower;
+
+use crate::engine::EngineError;
+
+/// Why a frame or a caption has no embedding.
+#[derive(Debug, thiserror::Error)]
+pub enum EmbeddingError {
+    /// The frame can't be brought to the input size.
+    #[error(transparent)]
+    Preprocess(#[from] PreprocessError),
+    /// The network failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The tokenizer failed.
+    #[error("tokenizer: {0}")]
+    Tokenizer(String),
+    /// The output's shape is not what the pooling needs.
+    #[error("output: found shape {found:?}, expected {expected}")]
+    Output {
+        /// The shape of the output.
+        found: Vec<usize>,
+        /// The shape that the pooling and the dimension ask for.
+        expected: String,
+    },
+    /// The network gave infinities, not-a-numbers or all zeros.
+    #[error("the embedding is {0}; the model file or the machine's arithmetic is at fault")]
+    Degenerate(&'static str),
+}
+
+/// Scales a vector to length one.
+///
+/// # Errors
+/// [`EmbeddingError::Degenerate`] when it has no finite, positive length.
+pub(crate) fn normalise(vector: &mut [f32]) -> Result<(), EmbeddingError> {
+    let square: f32 = vector.iter().map(|v| v * v).sum();
+    if !square.is_finite() {
+        return Err(EmbeddingError::Degenerate("not finite"));
+    }
+    if square <= 0.0 {
+        return Err(EmbeddingError::Degenerate("all zeros"));
+    }
+    let scale = square.sqrt().recip();
+    vector.iter_mut().for_each(|v| *v *= scale);
+    Ok(())
+}
+
+/// Mean over the middle axis of row-major `[1, rows, width]`, for the rows that `keep` admits.
+fn mean_rows(values: &[f32], width: usize, keep: impl Fn(usize) -> bool) -> Vec<f32> {
+    let mut sum = vec![0f32; width];
+    let mut count = 0f32;
+    for (index, row) in values.chunks_exact(width).enumerate() {
+        if keep(index) {
+            sum.iter_mut().zip(row).for_each(|(s, v)| *s += v);
+            count += 1.0;
+        }
+    }
+    sum.iter_mut().for_each(|s| *s /= count.max(1.0));
+    sum
+}

@@ -1,0 +1,117 @@
+//! Runs the networks of a pack. Everything else sees two small traits, so the chain can be tested
+//! with fakes and the inference library lives in one module ([`tract`]).
+
+pub mod tract;
+
+use thiserror::Error;
+
+/// The element type and values of an input.
+#[derive(Debug, Clone, Copy)]
+pub enum Values<'a> {
+    /// 32-bit floats (pixels).
+    F32(&'a [f32]),
+    /// 64-bit integers (token ids, masks).
+    I64(&'a [i64]),
+}
+
+/// One input of a run: values in row-major order and their shape.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// Row-major values; their count is the product of `shape`.
+    pub values: Values<'a>,
+    /// Dimensions, outermost first.
+    pub shape: &'a [usize],
+}
+
+/// The output of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Output {
+    /// Row-major values.
+    pub values: Vec<f32>,
+    /// Dimensions, outermost first.
+    pub shape: Vec<usize>,
+}
+
+/// Element type of a declared input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Element {
+    /// 32-bit float.
+    F32,
+    /// 64-bit integer.
+    I64,
+}
+
+/// What the pack says of a network's input.
+#[derive(Debug, Clone)]
+pub struct InputSpec {
+    /// The ONNX input's name.
+    pub name: String,
+    /// Its element type.
+    pub element: Element,
+    /// Its shape; `None` is a dimension that varies from run to run.
+    pub shape: Vec<Option<usize>>,
+}
+
+/// What the pack says of a network.
+#[derive(Debug, Clone)]
+pub struct NetworkSpec {
+    /// Inputs in the order in which [`Network::run`] gets them.
+    pub inputs: Vec<InputSpec>,
+    /// Name of the only output that is read.
+    pub output: String,
+}
+
+/// Why a network can't be loaded or run.
+#[derive(Debug, Error)]
+pub enum EngineError {
+    /// The file is no ONNX graph that can be run.
+    #[error("not a network that can be run: {0}")]
+    Unreadable(String),
+    /// A name of the pack is not in the graph.
+    #[error("has no {kind} {name:?}; it has {present}")]
+    Absent {
+        /// "input" or "output".
+        kind: &'static str,
+        /// The name that the pack gives.
+        name: String,
+        /// The names that the graph has.
+        present: String,
+    },
+    /// An input does not fit the graph.
+    #[error("input {name:?}: found {found}, expected {expected}")]
+    Shape {
+        /// The input's name.
+        name: String,
+        /// What the graph declares.
+        found: String,
+        /// What the pack declares.
+        expected: String,
+    },
+    /// The run itself failed.
+    #[error("run failed: {0}")]
+    Run(String),
+}
+
+/// Loads networks.
+pub trait Engine: Send + Sync {
+    /// Parses, checks and optimises an ONNX graph.
+    ///
+    /// # Errors
+    /// [`EngineError`] when the bytes are no graph, or it does not fit `spec`. Never panics on bad bytes.
+    fn load(&self, onnx: &[u8], spec: &NetworkSpec) -> Result<Box<dyn Network>, EngineError>;
+}
+
+/// A loaded network with its working memory.
+pub trait Network: Send {
+    /// Runs once.
+    ///
+    /// # Errors
+    /// [`EngineError::Run`] when the inputs do not fit or an operator fails.
+    fn run(&mut self, inputs: &[Input<'_>]) -> Result<Output, EngineError>;
+
+    /// Another network over the same weights with working memory of its own, for another thread.
+    ///
+    /// # Errors
+    /// [`EngineError::Run`] when the working memory can't be set up.
+    fn fork(&self) -> Result<Box<dyn Network>, EngineError>;
+}

@@ -1,0 +1,303 @@
+//! Closed forms for W (docs: METHOD of ReCap, arXiv 2307.05591; Schönemann 1966 for Procrustes).
+
+use anyhow::{Context as _, Result, bail};
+use nalgebra::{DMatrix, SymmetricEigen};
+
+use super::gram::GramSums;
+use crate::realignment::MapKind;
+
+/// Which map, with what it needs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MapChoice {
+    /// The kind.
+    pub kind: MapKind,
+    /// The ridge penalty, for ridge and blend.
+    pub lambda: f64,
+    /// Share of ridge in a blend, in [0, 1].
+    pub ridge_share: f64,
+}
+
+impl MapChoice {
+    /// A choice whose numbers are nought where the kind does not use them.
+    pub fn new(kind: MapKind, lambda: f64, ridge_share: f64) -> Self {
+        let uses_ridge = matches!(kind, MapKind::Ridge | MapKind::Blend);
+        Self {
+            kind,
+            lambda: if uses_ridge { lambda } else { 0.0 },
+            ridge_share: if kind == MapKind::Blend {
+                ridge_share
+            } else {
+                0.0
+            },
+        }
+    }
+}
+
+/// Singular values and eigenvalues below this share of the largest count as zero.
+const RANK_TOLERANCE: f64 = 1e-12;
+
+/// Solves for W, row-major `[image dimension, text dimension]`, with X and Y centred:
+/// - ridge: (X'X + lambda tr(X'X)/d I)^-1 X'Y, OLS with lambda = 0 (minimum norm when X'X is
+///   singular);
+/// - Procrustes: X'Y = U S V', W = U V' over the directions with S > 0;
+/// - blend: (1 - share) Procrustes / |Procrustes| + share ridge / |ridge|, Frobenius norms.
+///
+/// # Errors
+/// When there are fewer than two pairs, lambda is no finite number >= 0, the share lies outside
+/// [0, 1], or a decomposition does not converge.
+pub fn solve(sums: &GramSums, choice: MapChoice) -> Result<Vec<f64>> {
+    let MapChoice {
+        kind,
+        lambda,
+        ridge_share,
+    } = choice;
+    if sums.pairs < 2 {
+        bail!(
+            "a realignment needs at least two image-caption pairs, found {}",
+            sums.pairs
+        );
+    }
+    if !(lambda.is_finite() && lambda >= 0.0) {
+        bail!("lambda: found {lambda}, expected a finite number of at least 0");
+    }
+    if !(0.0..=1.0).contains(&ridge_share) {
+        bail!("ridge share: found {ridge_share}, expected 0 to 1");
+    }
+    let (xtx, xty) = sums.centred()?;
+    let dense = |m: &ndarray::Array2<f64>| {
+        DMatrix::from_row_iterator(m.nrows(), m.ncols(), m.iter().copied())
+    };
+    let xty = dense(&xty);
+    let w = match kind {
+        MapKind::Ols => regress(dense(&xtx), &xty, 0.0)?,
+        MapKind::Ridge => regress(dense(&xtx), &xty, lambda)?,
+        MapKind::Procrustes => procrustes(xty)?,
+        MapKind::Blend => {
+            let ridge = regress(dense(&xtx), &xty, lambda)?;
+            let rotation = procrustes(xty)?;
+            let share = |w: &DMatrix<f64>, s: f64| s / w.norm().max(f64::MIN_POSITIVE);
+            let (a, b) = (
+                share(&rotation, 1.0 - ridge_share),
+                share(&ridge, ridge_share),
+            );
+            rotation * a + ridge * b
+        }
+    };
+    if !w.iter().all(|v| v.is_finite()) {
+        bail!("the solution is not finite; the embeddings hold infinities or not-a-numbers");
+    }
+    // nalgebra stores columns first; the transpose in that order is W in row-major order.
+    Ok(w.transpose().as_slice().to_vec())
+}
+
+fn regress(mut xtx: DMatrix<f64>, xty: &DMatrix<f64>, lambda: f64) -> Result<DMatrix<f64>> {
+    let d = xtx.nrows();
+    let penalty = lambda * xtx.trace() / d as f64;
+    let original = (penalty == 0.0).then(|| xtx.clone());
+    for i in 0..d {
+        xtx[(i, i)] += penalty;
+    }
+    // Rounding can let Cholesky pass on a singular matrix: the smallest pivot tells.
+    if let Some(factor) = xtx.cholesky() {
+        let diagonal = factor.l_dirty().diagonal();
+        let (least, most) = (diagonal.min(), diagonal.max());
+        if original.is_none() || least * least > RANK_TOLERANCE * most * most {
+            return Ok(factor.solve(xty));
+        }
+    }
+    let Some(singular) = original else {
+        bail!("X'X + penalty is not positive definite; take a larger lambda");
+    };
+    let eigen = SymmetricEigen::try_new(singular, f64::EPSILON, 0)
+        .context("the eigenvalues do not converge")?;
+    let most = eigen.eigenvalues.amax();
+    let mut projected = eigen.eigenvectors.transpose() * xty;
+    for (i, &value) in eigen.eigenvalues.iter().enumerate() {
+        let inverse = if value > RANK_TOLERANCE * most {
+            1.0 / value
+        } else {
+            0.0
+        };
+        projected.row_mut(i).scale_mut(inverse);
+    }
+    Ok(eigen.eigenvectors * projected)
+}
+
+fn procrustes(xty: DMatrix<f64>) -> Result<DMatrix<f64>> {
+    let svd = xty
+        .try_svd(true, true, f64::EPSILON, 0)
+        .context("the singular values do not converge")?;
+    let (mut u, v_t) = (
+        svd.u.context("no left vectors")?,
+        svd.v_t.context("no right vectors")?,
+    );
+    let most = svd.singular_values.amax();
+    for (i, &value) in svd.singular_values.iter().enumerate() {
+        if value <= RANK_TOLERANCE * most {
+            // The vectors of a zero singular value are arbitrary and would differ from run to run.
+            u.column_mut(i).fill(0.0);
+        }
+    }
+    Ok(u * v_t)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn choose(kind: MapKind, lambda: f64) -> MapChoice {
+        MapChoice::new(kind, lambda, 0.3)
+    }
+
+    struct Random(u64);
+    impl Random {
+        fn next(&mut self) -> f32 {
+            self.0 = self
+                .0
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            (self.0 >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+        }
+        fn vector(&mut self, d: usize) -> Vec<f32> {
+            (0..d).map(|_| self.next()).collect()
+        }
+    }
+
+    /// y = x M + shift, with M chosen by hand.
+    fn linear_data(n: usize) -> (GramSums, Vec<GramSums>) {
+        let mut random = Random(3);
+        let mut sums = GramSums::new(3, 2, "i", "t");
+        let mut shards = vec![GramSums::new(3, 2, "i", "t"); 3];
+        for index in 0..n {
+            let x = random.vector(3);
+            let captions: Vec<Vec<f32>> = (0..1 + index % 3)
+                .map(|_| vec![2.0 * x[0] - x[2] + 0.3, 0.5 * x[1] + x[2] - 0.1])
+                .collect();
+            let captions: Vec<&[f32]> = captions.iter().map(Vec::as_slice).collect();
+            sums.add(&x, &captions).unwrap();
+            shards[index % 3].add(&x, &captions).unwrap();
+        }
+        (sums, shards)
+    }
+
+    #[test]
+    fn ols_finds_the_map_that_made_the_data() {
+        let w = solve(&linear_data(600).0, choose(MapKind::Ols, 0.0)).unwrap();
+        let expected = [2.0, 0.0, 0.0, 0.5, -1.0, 1.0];
+        assert!(
+            w.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5),
+            "{w:?}"
+        );
+    }
+
+    #[test]
+    fn ridge_shrinks_towards_nought() {
+        let sums = linear_data(600).0;
+        let norm = |lambda| {
+            solve(&sums, choose(MapKind::Ridge, lambda))
+                .unwrap()
+                .iter()
+                .map(|v| v * v)
+                .sum::<f64>()
+        };
+        assert!(norm(0.0) > norm(0.1) && norm(0.1) > norm(10.0) && norm(1e9) < 1e-6);
+    }
+
+    #[test]
+    fn procrustes_is_orthogonal_and_finds_a_rotation() {
+        let (sine, cosine) = 0.7f32.sin_cos();
+        let mut random = Random(5);
+        let mut sums = GramSums::new(2, 2, "i", "t");
+        for _ in 0..50 {
+            let x = random.vector(2);
+            sums.add(
+                &x,
+                &[&[cosine * x[0] - sine * x[1], sine * x[0] + cosine * x[1]]],
+            )
+            .unwrap();
+        }
+        let w = solve(&sums, choose(MapKind::Procrustes, 0.0)).unwrap();
+        let expected = [cosine, sine, -sine, cosine];
+        assert!(
+            w.iter()
+                .zip(expected)
+                .all(|(a, b)| (a - f64::from(b)).abs() < 1e-6),
+            "{w:?}"
+        );
+        let w = solve(&linear_data(100).0, choose(MapKind::Procrustes, 0.0)).unwrap();
+        // Semi-orthogonal: W'W = I for d1 > d2.
+        let product = |a: usize, b: usize| (0..3).map(|i| w[i * 2 + a] * w[i * 2 + b]).sum::<f64>();
+        assert!((product(0, 0) - 1.0).abs() < 1e-12 && product(0, 1).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_blend_lies_between_its_ends() {
+        let sums = linear_data(300).0;
+        let at = |share| solve(&sums, MapChoice::new(MapKind::Blend, 0.1, share)).unwrap();
+        let unit = |w: Vec<f64>| {
+            let length = w.iter().map(|v| v * v).sum::<f64>().sqrt();
+            w.iter().map(|v| v / length).collect::<Vec<f64>>()
+        };
+        let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(x, y)| (x - y).abs() < 1e-12);
+        let (rotation, ridge) = (at(0.0), at(1.0));
+        assert!(close(
+            &rotation,
+            &unit(solve(&sums, choose(MapKind::Procrustes, 0.0)).unwrap())
+        ));
+        assert!(close(
+            &ridge,
+            &unit(solve(&sums, choose(MapKind::Ridge, 0.1)).unwrap())
+        ));
+        let mix: Vec<f64> = rotation
+            .iter()
+            .zip(&ridge)
+            .map(|(a, b)| 0.75 * a + 0.25 * b)
+            .collect();
+        assert!(close(&at(0.25), &mix));
+        assert!(solve(&sums, MapChoice::new(MapKind::Blend, 0.1, 1.5)).is_err());
+    }
+
+    #[test]
+    fn shards_join_to_the_same_map() {
+        let (whole, shards) = linear_data(999);
+        let mut joined = GramSums::new(3, 2, "i", "t");
+        for shard in shards {
+            joined
+                .merge(GramSums::from_bytes(&shard.to_bytes().unwrap()).unwrap())
+                .unwrap();
+        }
+        assert_eq!(joined.pairs, whole.pairs);
+        for kind in MapKind::ALL {
+            let (a, b) = (
+                solve(&whole, choose(kind, 0.1)).unwrap(),
+                solve(&joined, choose(kind, 0.1)).unwrap(),
+            );
+            let apart = a
+                .iter()
+                .zip(&b)
+                .map(|(x, y)| (x - y).abs())
+                .fold(0.0, f64::max);
+            assert!(apart < 1e-9, "{kind:?} {apart}");
+        }
+    }
+
+    #[test]
+    fn singular_data_and_bad_arguments() {
+        let mut sums = GramSums::new(3, 2, "i", "t");
+        assert!(solve(&sums, choose(MapKind::Ols, 0.0)).is_err());
+        // Two pairs in three dimensions: rank one after centring.
+        sums.add(&[1.0, 0.0, 0.0], &[&[1.0, 0.0]]).unwrap();
+        sums.add(&[0.0, 1.0, 0.0], &[&[0.0, 1.0]]).unwrap();
+        for kind in MapKind::ALL {
+            assert!(
+                solve(&sums, choose(kind, 0.1))
+                    .unwrap()
+                    .iter()
+                    .all(|v| v.is_finite()),
+                "{kind:?}"
+            );
+        }
+        assert!(solve(&sums, choose(MapKind::Ridge, -1.0)).is_err());
+        assert!(solve(&sums, choose(MapKind::Ridge, f64::NAN)).is_err());
+    }
+}

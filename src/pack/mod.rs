@@ -1,0 +1,94 @@
+//! Model packs: a folder with a `pack.toml` that says everything the chain needs to know about
+//! its models. The format is documented in `docs/model-packs.md`.
+
+pub mod digest;
+mod load;
+mod locate;
+mod manifest;
+mod record;
+
+pub use load::Pack;
+pub use locate::default_pack;
+pub use manifest::*;
+pub use record::{FileRecord, replace};
+
+use std::path::PathBuf;
+
+/// Why a pack is refused. Every message names the pack, the file and the field, what was found,
+/// what was expected, and the way out.
+#[derive(Debug, thiserror::Error)]
+pub enum PackError {
+    /// There is no such folder, or no `pack.toml` in it.
+    #[error(
+        "pack {}: no pack.toml there: {source}; give a model pack's folder with --pack (docs/model-packs.md says what one is)",
+        pack.display()
+    )]
+    Missing {
+        /// The folder that was asked for.
+        pack: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// No pack was named and none was found in the usual places.
+    #[error("no model pack found; looked in {looked}; name one with --pack or CAPTIOND_PACK")]
+    NoDefault {
+        /// The places, comma separated.
+        looked: String,
+    },
+    /// A file of the pack can't be read.
+    #[error("pack {}: {file}: {source}; copy the pack again", pack.display())]
+    Read {
+        /// The pack's folder.
+        pack: PathBuf,
+        /// The file within it.
+        file: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// `pack.toml` is no valid manifest.
+    #[error("pack {}: pack.toml{}: {message}", pack.display(), line.map(|l| format!(":{l}")).unwrap_or_default())]
+    Manifest {
+        /// The pack's folder.
+        pack: PathBuf,
+        /// One-based line, where known.
+        line: Option<usize>,
+        /// The parser's words: key, found, expected.
+        message: String,
+    },
+    /// A file or a field does not hold what it has to.
+    #[error("pack {}: {file}: {field}: found {found}, expected {expected}; {remedy}", pack.display())]
+    Mismatch {
+        /// The pack's folder.
+        pack: PathBuf,
+        /// The file within it.
+        file: String,
+        /// The field, tensor or key.
+        field: String,
+        /// What is there.
+        found: String,
+        /// What should be there.
+        expected: String,
+        /// The way out.
+        remedy: String,
+    },
+    /// A part that this command needs is not in the pack.
+    #[error("pack {}: pack.toml has no [{section}]; {remedy}", pack.display())]
+    NoPart {
+        /// The pack's folder.
+        pack: PathBuf,
+        /// The section that is needed.
+        section: &'static str,
+        /// The way out.
+        remedy: &'static str,
+    },
+    /// A network of the pack can't be loaded.
+    #[error("pack {}: {file}: {source}; export it again (models/README.md)", pack.display())]
+    Network {
+        /// The pack's folder.
+        pack: PathBuf,
+        /// The file within it.
+        file: String,
+        /// What the engine said.
+        source: crate::engine::EngineError,
+    },
+}

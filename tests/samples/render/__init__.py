@@ -1,0 +1,1 @@
+"""Procedural renderer of the sample pictures; see ../draw.py."""
