@@ -13,4 +13,5 @@
 #![warn(missing_docs)]
 
 pub mod captioner;
+pub mod daemon;
 pub mod source;
