@@ -13,5 +13,7 @@
 #![warn(missing_docs)]
 
 pub mod captioner;
+pub mod cli;
 pub mod daemon;
+pub mod publish;
 pub mod source;
