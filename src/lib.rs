@@ -7,28 +7,38 @@
 //! ([`caption`], joined in [`captioner`]) -> published ([`publish`], driven by [`daemon`]).
 //!
 //! What a chain is made of comes from a model pack ([`pack`]); [`fit`] makes the realignment
-//! offline. The method is ReCap ("Linear Alignment of Vision-language Models for Image
-//! Captioning", arXiv 2307.05591).
+//! offline and [`eval`] measures it. The method is ReCap ("Linear Alignment of Vision-language
+//! Models for Image Captioning", arXiv 2307.05591).
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+// On the device, in the order of the data.
 pub mod source;
 
 pub mod frame;
 
-pub mod embedding;
 pub mod engine;
+
+pub mod embedding;
 
 pub mod realignment;
 
 pub mod datastore;
 
 pub mod caption;
+
 pub mod captioner;
 
-pub mod cli;
+pub mod publish;
+
 pub mod daemon;
-pub mod eval;
-pub mod fit;
+
+// What the chain is made of, and how it is made and measured.
 pub mod pack;
 pub mod tensor_file;
+
+pub mod fit;
+
+pub mod eval;
+
+pub mod cli;

@@ -1,9 +1,13 @@
 //! The command line: `captiond caption`, `captiond run`, and the workstation's tools.
 #![forbid(unsafe_code)]
 
-use std::process::ExitCode;
+use std::{io::IsTerminal as _, process::ExitCode};
 
-use captiond::cli;
+use captiond::{
+    captioner::{Captioner, Describe},
+    cli,
+    engine::tract::TractEngine,
+};
 use clap::{Parser, Subcommand};
 
 /// Captions what a camera sees, on the device, and says how sure it is.
@@ -18,6 +22,8 @@ struct Arguments {
 enum Command {
     /// Caption picture files.
     Caption(cli::caption::CaptionArgs),
+    /// Caption the frames of a camera and publish them, until told to stop.
+    Run(cli::run::RunArgs),
     /// Fit a pack's realignment on image-caption pairs.
     Fit(cli::fit::FitArgs),
     /// Make a pack's datastore.
@@ -28,9 +34,27 @@ enum Command {
     Eval(cli::eval::EvalCommand),
 }
 
+/// The daemon with the real chain; its log goes to standard error, where journald picks it up.
+fn run_daemon(args: &cli::run::RunArgs) -> anyhow::Result<ExitCode> {
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .with_default_directive(tracing_subscriber::filter::LevelFilter::INFO.into())
+        .with_env_var("CAPTIOND_LOG")
+        .from_env_lossy();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    cli::run::run(args, |folder| {
+        let pack = cli::caption::open_pack(folder)?;
+        Ok(Box::new(Captioner::load(&pack, &TractEngine)?) as Box<dyn Describe>)
+    })
+}
+
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Caption(args) => cli::caption::run(&args),
+        Command::Run(args) => run_daemon(&args),
         Command::Fit(args) => cli::fit::run(&args),
         Command::Datastore(command) => cli::datastore::run(&command),
         Command::Eval(command) => cli::eval::run(&command),

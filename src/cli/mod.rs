@@ -4,3 +4,4 @@ pub mod caption;
 pub mod datastore;
 pub mod eval;
 pub mod fit;
+pub mod run;

@@ -1,2 +1,17 @@
-//! (merged from the daemon branch)
+//! The daemon: a source's thread and the pipeline's thread around a slot that holds the newest
+//! frame, and what they need (time, shutdown, back-off, config).
+//!
+//! ```text
+//! source thread --> newest slot --> pipeline thread --> publishers
+//!    back-off                          describe           (mqtt has a thread of its own)
+//! ```
+
+pub mod backoff;
+pub mod clock;
+pub mod config;
+pub mod log_limit;
+pub mod newest;
+pub mod run;
 pub mod shutdown;
+
+pub use run::{RunError, Settings, Tally, run};

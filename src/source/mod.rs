@@ -7,6 +7,12 @@ use std::time::Duration;
 
 use crate::daemon::shutdown::Shutdown;
 
+pub mod command;
+pub mod folder;
+pub mod mjpeg;
+#[cfg(feature = "camera")]
+pub mod video;
+
 /// What a source hands over: bytes as the camera made them, or pixels where it has no codec.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Pixels {
@@ -58,6 +64,12 @@ pub enum SourceError {
 pub trait FrameSource: Send {
     /// Its name for logs and messages.
     fn origin(&self) -> &str;
+
+    /// Whether each frame is to be captioned. A camera's aren't: the newest one overtakes those
+    /// before it. A folder's are: its next image waits until the pipeline has taken the last one.
+    fn every_frame_counts(&self) -> bool {
+        false
+    }
 
     /// Waits for the next frame. Returns early with `Ok(None)` once `shutdown` is asked for.
     ///

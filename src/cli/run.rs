@@ -1,0 +1,127 @@
+//! `captiond run`: the daemon.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use crate::captioner::Describe;
+use crate::daemon::clock::{Clock, SystemClock};
+use crate::daemon::config::{Config, SourceConfig};
+use crate::daemon::shutdown::Shutdown;
+use crate::daemon::{self, Settings};
+use crate::publish::Publisher;
+use crate::publish::mqtt::MqttPublisher;
+use crate::publish::stdout::JsonLines;
+use crate::source::FrameSource;
+use crate::source::command::CommandSource;
+use crate::source::folder::{Existing, FolderSource};
+
+/// Caption the frames of a source until stopped (SIGTERM, Ctrl-C)
+#[derive(Debug, Clone, clap::Args)]
+pub struct RunArgs {
+    /// The configuration (TOML); docs/captiond.toml is an example with every key
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+
+    /// Model pack to use instead of the configured one
+    #[arg(long, value_name = "DIR")]
+    pub pack: Option<PathBuf>,
+
+    /// Print captions as JSON lines; then no broker is needed
+    #[arg(long)]
+    pub stdout: bool,
+}
+
+/// Runs the daemon. `load` makes the chain from a pack's folder (`None`: the default pack); it's
+/// called after the configuration was checked, since a model takes longer to load than a typing
+/// error to find.
+///
+/// The caller has set up logging, to stderr.
+///
+/// # Errors
+/// When the configuration is wrong, the pack can't be loaded or a thread can't be started.
+pub fn run(
+    args: &RunArgs,
+    load: impl FnOnce(Option<&Path>) -> anyhow::Result<Box<dyn Describe>>,
+) -> anyhow::Result<ExitCode> {
+    let config = Config::load(&args.config, args.stdout)?;
+    // Before the model loads, so that a SIGTERM meanwhile ends the daemon in good order too.
+    let shutdown = Shutdown::new();
+    shutdown
+        .on_signals()
+        .context("can't set up the signal handlers")?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+
+    let describe = load(args.pack.as_deref().or(config.pack.as_deref()))?;
+    if shutdown.requested() {
+        return Ok(ExitCode::SUCCESS);
+    }
+
+    let mut publishers: Vec<Arc<dyn Publisher>> = Vec::new();
+    if args.stdout {
+        publishers.push(Arc::new(JsonLines::stdout()));
+    }
+    if let Some(mqtt) = config.mqtt {
+        let publisher =
+            MqttPublisher::start(mqtt, &config.device, Arc::clone(&clock), shutdown.clone())
+                .context("can't start the MQTT thread")?;
+        publishers.push(Arc::new(publisher));
+    }
+    let source = open(&config.source, &clock);
+    tracing::info!(
+        device = config.device,
+        pack = describe.pack(),
+        source = source.origin(),
+        "captioning"
+    );
+    let settings = Settings {
+        device: config.device,
+        interval: config.interval,
+    };
+    let tally = daemon::run(settings, source, describe, publishers, clock, &shutdown)?;
+    tracing::info!(
+        captioned = tally.captioned,
+        overtaken = tally.overtaken,
+        bad = tally.bad,
+        "stopped"
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The source that the configuration describes. Nothing is opened before its first frame is
+/// asked for, so a camera that is missing now is waited for like one that is lost later.
+fn open(config: &SourceConfig, clock: &Arc<dyn Clock>) -> Box<dyn FrameSource> {
+    let clock = Arc::clone(clock);
+    match config {
+        SourceConfig::Folder(folder) => {
+            let existing = if folder.caption_existing {
+                Existing::Caption
+            } else {
+                Existing::Skip
+            };
+            Box::new(FolderSource::new(
+                &folder.path,
+                existing,
+                folder.poll,
+                clock,
+            ))
+        }
+        SourceConfig::Command(command) => Box::new(CommandSource::new(
+            command.argv.clone(),
+            command.max_frame_bytes,
+            clock,
+        )),
+        #[cfg(feature = "camera")]
+        SourceConfig::Video(video) => {
+            use crate::source::video::{VideoSource, Wanted};
+            let wanted = Wanted {
+                width: video.width,
+                height: video.height,
+                fps: video.fps,
+            };
+            Box::new(VideoSource::new(&video.device, wanted, clock))
+        }
+    }
+}
