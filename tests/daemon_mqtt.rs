@@ -230,6 +230,7 @@ fn a_model_that_takes_for_ever_does_not_hold_up_the_end() {
     let daemon = Daemon::with(folder.path(), &config, hour, &[]);
     subscriber.wait_for_status("online");
     drop_in(&folder.path().join("in"), "a.jpg", &jpeg(100));
+    daemon.wait_for_log("the model has a frame");
     let start = Instant::now();
     let (status, log) = daemon.terminate();
     assert_eq!(status.code(), Some(0), "{log}");

@@ -3,7 +3,7 @@
 //! One thread owns the connection and polls it; the pipeline only ever hands packets over with
 //! `try_publish`, so a broker that is slow, stuck or away can't hold it up. Each attempt to connect
 //! gets a client of its own: nothing of an old session lingers in the library, and what has to
-//! survive is in the [`Outbox`].
+//! survive is in the outbox.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

@@ -174,6 +174,7 @@ impl Subscriber {
         let messages = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&messages);
         client.subscribe("#", QoS::AtLeastOnce).unwrap();
+        let (granted, subscribed) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             for event in connection.iter() {
                 match event {
@@ -184,11 +185,14 @@ impl Subscriber {
                             retained: publish.retain,
                         });
                     }
+                    Ok(Event::Incoming(Packet::SubAck(_))) => granted.send(()).unwrap(),
                     Ok(_) => {}
                     Err(_) => return,
                 }
             }
         });
+        // rumqttc sends a publish that is asked for later before the subscription.
+        subscribed.recv_timeout(super::PATIENCE).unwrap();
         let subscriber = Self { client, messages };
         // Whatever the broker keeps has come before the answer to a message of our own.
         subscriber.settle();
@@ -199,7 +203,6 @@ impl Subscriber {
     pub fn settle(&self) {
         let marker = format!("marker/{:x}", fastrand::u64(..));
         let options = PublishOptions::new(QoS::AtLeastOnce);
-        // The marker may overtake the subscription only if the broker reorders, which it may not.
         self.client.publish(marker.as_str(), "", options).unwrap();
         self.wait_for(&marker, |message| message.topic == marker);
     }

@@ -54,6 +54,7 @@ pub struct FakeModel {
 
 impl Describe for FakeModel {
     fn describe(&mut self, frame: &Frame) -> anyhow::Result<Description> {
+        tracing::info!(origin = frame.origin, "the model has a frame");
         let width = match &frame.pixels {
             Pixels::Encoded(bytes) => image::load_from_memory(bytes)
                 .map_err(|error| anyhow::anyhow!("{}: {error}", frame.origin))?

@@ -172,14 +172,6 @@ fn check_source(source: Spanned<RawSource>, place: &Place) -> Result<SourceConfi
             format!("is missing; kind = \"{}\" needs {what}", name(kind)),
         )
     };
-    let positive = |key: &str, value: Option<Spanned<u32>>, default: u32| match value {
-        Some(value) if *value.as_ref() == 0 => Err(place.invalid(
-            &format!("source.{key}"),
-            value.span(),
-            "0 makes no picture, expected 1 or more",
-        )),
-        value => Ok(value.map_or(default, Spanned::into_inner)),
-    };
     Ok(match kind {
         Kind::Folder => {
             let path = raw.path.ok_or_else(|| missing("path", "the folder"))?;
@@ -239,12 +231,29 @@ fn check_source(source: Spanned<RawSource>, place: &Place) -> Result<SourceConfi
             #[cfg(feature = "camera")]
             SourceConfig::Video(super::VideoConfig {
                 device: place.path(device.as_ref()),
-                width: positive("width", raw.width, 640)?,
-                height: positive("height", raw.height, 480)?,
-                fps: positive("fps", raw.fps, 15)?,
+                width: positive(place, "width", raw.width, 640)?,
+                height: positive(place, "height", raw.height, 480)?,
+                fps: positive(place, "fps", raw.fps, 15)?,
             })
         }
     })
+}
+
+#[cfg(feature = "camera")]
+fn positive(
+    place: &Place,
+    key: &str,
+    value: Option<Spanned<u32>>,
+    default: u32,
+) -> Result<u32, ConfigError> {
+    match value {
+        Some(value) if *value.as_ref() == 0 => Err(place.invalid(
+            &format!("source.{key}"),
+            value.span(),
+            "0 makes no picture, expected 1 or more",
+        )),
+        value => Ok(value.map_or(default, Spanned::into_inner)),
+    }
 }
 
 impl RawMqtt {
