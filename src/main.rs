@@ -29,6 +29,8 @@ enum Command {
     /// Make a pack's datastore.
     #[command(subcommand)]
     Datastore(cli::datastore::DatastoreCommand),
+    /// Write the towers' embeddings of pictures and captions to a file.
+    Embed(cli::embed::EmbedArgs),
     /// Measure a pack.
     #[command(subcommand)]
     Eval(cli::eval::EvalCommand),
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run_daemon(&args),
         Command::Fit(args) => cli::fit::run(&args),
         Command::Datastore(command) => cli::datastore::run(&command),
+        Command::Embed(args) => cli::embed::run(&args),
         Command::Eval(command) => cli::eval::run(&command),
     };
     result.unwrap_or_else(|error| {

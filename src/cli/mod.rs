@@ -2,6 +2,7 @@
 
 pub mod caption;
 pub mod datastore;
+pub mod embed;
 pub mod eval;
 pub mod fit;
 pub mod run;
