@@ -5,7 +5,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use super::{FORMAT, Manifest, PackError, PartFile, digest};
+use super::{FORMAT, Manifest, Mismatch, PackError, PartFile, digest};
 use crate::{
     datastore::Datastore,
     embedding::{ImageTower, TextTower},
@@ -399,14 +399,14 @@ impl Pack {
         expected: String,
         remedy: &str,
     ) -> PackError {
-        PackError::Mismatch {
+        PackError::Mismatch(Box::new(Mismatch {
             pack: self.folder.clone(),
             file: file.to_owned(),
             field: field.to_owned(),
             found,
             expected,
             remedy: remedy.to_owned(),
-        }
+        }))
     }
 
     pub(crate) fn network_error(
@@ -417,7 +417,7 @@ impl Pack {
         PackError::Network {
             pack: self.folder.clone(),
             file: file.to_owned(),
-            source,
+            source: Box::new(source),
         }
     }
 }

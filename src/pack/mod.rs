@@ -56,21 +56,8 @@ pub enum PackError {
         message: String,
     },
     /// A file or a field does not hold what it has to.
-    #[error("pack {}: {file}: {field}: found {found}, expected {expected}; {remedy}", pack.display())]
-    Mismatch {
-        /// The pack's folder.
-        pack: PathBuf,
-        /// The file within it.
-        file: String,
-        /// The field, tensor or key.
-        field: String,
-        /// What is there.
-        found: String,
-        /// What should be there.
-        expected: String,
-        /// The way out.
-        remedy: String,
-    },
+    #[error(transparent)]
+    Mismatch(Box<Mismatch>),
     /// A part that this command needs is not in the pack.
     #[error("pack {}: pack.toml has no [{section}]; {remedy}", pack.display())]
     NoPart {
@@ -89,6 +76,24 @@ pub enum PackError {
         /// The file within it.
         file: String,
         /// What the engine said.
-        source: crate::engine::EngineError,
+        source: Box<crate::engine::EngineError>,
     },
+}
+
+/// A file or a field that does not hold what it has to.
+#[derive(Debug, thiserror::Error)]
+#[error("pack {}: {file}: {field}: found {found}, expected {expected}; {remedy}", pack.display())]
+pub struct Mismatch {
+    /// The pack's folder.
+    pub pack: PathBuf,
+    /// The file within it.
+    pub file: String,
+    /// The field, tensor or key.
+    pub field: String,
+    /// What is there.
+    pub found: String,
+    /// What should be there.
+    pub expected: String,
+    /// The way out.
+    pub remedy: String,
 }
