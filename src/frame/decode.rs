@@ -138,16 +138,26 @@ fn limit_error(
     format: ImageFormat,
     limits: Limits,
 ) -> DecodeError {
-    let mut unlimited = ImageReader::with_format(Cursor::new(bytes), format);
-    unlimited.no_limits();
-    match unlimited.into_dimensions() {
-        Ok((width, height)) => DecodeError::TooLarge {
+    let size = if format == ImageFormat::Png {
+        // IHDR is always the first chunk: signature (8), length (4), "IHDR", width, height.
+        let number = |at: usize| {
+            let four = bytes.get(at..at + 4)?;
+            Some(u32::from_be_bytes([four[0], four[1], four[2], four[3]]))
+        };
+        number(16).zip(number(20))
+    } else {
+        let mut unlimited = ImageReader::with_format(Cursor::new(bytes), format);
+        unlimited.no_limits();
+        unlimited.into_dimensions().ok()
+    };
+    match size {
+        Some((width, height)) => DecodeError::TooLarge {
             width,
             height,
             side: limits.side,
             pixels: limits.pixels,
         },
-        Err(_) => DecodeError::Damaged {
+        None => DecodeError::Damaged {
             format: if format == ImageFormat::Jpeg {
                 "JPEG"
             } else {

