@@ -1,36 +1,62 @@
 # Everything a newcomer needs. `make help` lists it.
 CARGO ?= cargo
-PHOTOS ?= ../shared/data/flickr8k/images
-export RUSTDOCFLAGS = -D warnings
+PYTHON ?= python3
+# Real pictures, beside the checkout where founders keep them.
+DATA ?= ../shared/data
+PHOTOS ?= $(wildcard $(DATA)/flickr8k/images)
 
-.PHONY: help demo test install bench default-pack samples clean
+# demo and test build the same features in the same profile, so neither builds again for the other.
+BUILT = "$${CARGO_TARGET_DIR:-target}/debug/captiond"
+RELEASE = "$${CARGO_TARGET_DIR:-target}/release/captiond"
+VENV = target/venv
+
+.PHONY: help demo test parity bench default-pack samples install clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
 
-demo: install ## install what is missing, build, caption the samples, show them arriving over MQTT
+demo: install ## build, caption pictures, show captions arriving over MQTT (PHOTOS=/your/folder)
 	$(CARGO) build --all-features
-	demo/run "$(PHOTOS)"
+	@demo/run $(if $(PHOTOS),"$(PHOTOS)")
 
-test: install ## install what is missing, then format, lint, tests and docs: what CI runs
+test: install ## format, lint, tests, docs and parity: what CI runs
 	$(CARGO) fmt --check
-	$(CARGO) test --all-features
-	$(CARGO) clippy --all-features --all-targets -- -D warnings
-	$(CARGO) doc --all-features --no-deps
+	$(CARGO) clippy --locked --all-features --all-targets -- -D warnings
+	$(CARGO) clippy --locked -- -D warnings # without the camera: cargo alone must do
+	$(CARGO) test --locked --all-features
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --all-features --no-deps
+	@$(MAKE) --no-print-directory parity
 
-install: ## install missing Debian packages
-	@.ci/install
+parity: ## compare with Pillow, onnxruntime and PyTorch on real pictures (needs DATA)
+	@if [ -d "$(DATA)/flickr8k" ]; then $(MAKE) --no-print-directory measure-parity; else \
+	  echo "##### SKIPPED: parity and measured quality: there is no $(DATA)/flickr8k #####"; fi
+
+.PHONY: measure-parity
+measure-parity: $(VENV)/ready
+	$(CARGO) build --all-features
+	$(VENV)/bin/python models/parity.py --captiond $(BUILT) --data "$(DATA)"
 
 bench: ## cold start, time a frame, memory and size of the release build
-	$(CARGO) build --release --features camera
-	benches/stages target/release/captiond
+	$(CARGO) build --release --all-features
+	benches/stages $(RELEASE)
 
-default-pack: ## build models/default again (needs ../shared/data and models/requirements.txt)
-	$(CARGO) build --release
-	python3 models/build_default.py --data ../shared/data --captiond target/release/captiond
+default-pack: $(VENV)/ready ## build models/default again (needs DATA)
+	$(CARGO) build --release --all-features
+	$(VENV)/bin/python models/build_default.py --data "$(DATA)" --captiond $(RELEASE)
 
-samples: ## render tests/samples again
-	python3 tests/samples/draw.py
+samples: $(VENV)/ready ## render tests/samples again
+	$(VENV)/bin/python tests/samples/draw.py
+
+install: ## install the Debian packages that are missing
+	@.ci/install libclang-dev mosquitto mosquitto-clients gcc libc6-dev
+
+# Wheels by version and hash, CPython 3.11 as in Debian 12; several gigabytes, PyTorch is among them.
+$(VENV)/ready: models/requirements.txt
+	@.ci/install python3-venv
+	$(PYTHON) -m venv --clear $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --no-cache-dir --no-deps --require-hashes -r models/requirements.txt
+	@touch $@
 
 clean: ## remove what was built
 	$(CARGO) clean
+	rm -rf $(VENV)

@@ -86,13 +86,14 @@ impl Captioner {
     /// # Errors
     /// [`PackError`] when the pack has no realignment or datastore, or a part does not fit.
     pub fn load(pack: &Pack, engine: &dyn Engine) -> Result<Self, PackError> {
+        let tower = pack.image_tower(engine)?;
         let realignment = pack.realignment()?;
         let rows = CentredRows::new(pack.datastore()?, realignment.mean_text());
         Ok(Self {
             label: pack.label(),
             spec: pack.manifest.caption.clone(),
             limits: Limits::default(),
-            tower: pack.image_tower(engine)?,
+            tower,
             realignment,
             rows,
         })

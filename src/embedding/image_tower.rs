@@ -2,7 +2,7 @@
 
 use image::RgbImage;
 
-use super::{EmbeddingError, Preprocessor, mean_rows, normalise};
+use super::{EmbeddingError, Preprocessor, mean_rows, normalise, shape_fits};
 use crate::{
     engine::{Element, Engine, Input, InputSpec, Network, NetworkSpec, Output, Values},
     pack::{ImagePooling, ImageTowerSpec, Pack, PackError},
@@ -30,6 +30,24 @@ impl ImageTower {
         let network = engine
             .load(&pack.bytes(&spec.file)?, &network_spec)
             .map_err(|source| pack.network_error(&spec.file, source))?;
+        let (one, d) = (Some(1), Some(spec.dimension));
+        let expected: &[&[Option<usize>]] = match spec.pooling {
+            ImagePooling::None => &[&[one, d]],
+            ImagePooling::Cls => &[&[one, None, d]],
+            ImagePooling::Average => &[&[one, None, d], &[one, d, None, None]],
+        };
+        if !shape_fits(&network.output_shape(), expected) {
+            return Err(pack.mismatch(
+                &spec.file,
+                &format!("output {:?}", spec.output),
+                format!("shape {:?}", network.output_shape()),
+                format!(
+                    "a shape for {:?} pooling to {} numbers",
+                    spec.pooling, spec.dimension
+                ),
+                "mend image_tower.output, pooling or dimension in pack.toml",
+            ));
+        }
         Ok(Self {
             preprocessor: Preprocessor::new(&spec),
             spec,

@@ -52,6 +52,18 @@ pub(crate) fn normalise(vector: &mut [f32]) -> Result<(), EmbeddingError> {
     Ok(())
 }
 
+/// Whether a declared output shape can be one of `expected`; an unknown dimension (`None`) on
+/// either side fits anything.
+fn shape_fits(found: &[Option<usize>], expected: &[&[Option<usize>]]) -> bool {
+    expected.iter().any(|shape| {
+        shape.len() == found.len()
+            && shape
+                .iter()
+                .zip(found)
+                .all(|(e, f)| e.is_none() || f.is_none() || e == f)
+    })
+}
+
 /// Mean over the middle axis of row-major `[1, rows, width]`, for the rows that `keep` admits.
 fn mean_rows(values: &[f32], width: usize, keep: impl Fn(usize) -> bool) -> Vec<f32> {
     let mut sum = vec![0f32; width];

@@ -2,7 +2,7 @@
 
 use tokenizers::{Tokenizer, TruncationParams};
 
-use super::{EmbeddingError, mean_rows, normalise};
+use super::{EmbeddingError, mean_rows, normalise, shape_fits};
 use crate::{
     engine::{Element, Engine, Input, InputSpec, Network, NetworkSpec, Output, Values},
     pack::{Pack, PackError, TextPooling, TextTowerSpec},
@@ -57,6 +57,23 @@ impl TextTower {
         let network = engine
             .load(&pack.bytes(&spec.file)?, &network_spec)
             .map_err(|source| pack.network_error(&spec.file, source))?;
+        let (one, d) = (Some(1), Some(spec.dimension));
+        let expected: &[&[Option<usize>]] = match spec.pooling {
+            TextPooling::None => &[&[one, d]],
+            _ => &[&[one, None, d]],
+        };
+        if !shape_fits(&network.output_shape(), expected) {
+            return Err(pack.mismatch(
+                &spec.file,
+                &format!("output {:?}", spec.output),
+                format!("shape {:?}", network.output_shape()),
+                format!(
+                    "a shape for {:?} pooling to {} numbers",
+                    spec.pooling, spec.dimension
+                ),
+                "mend text_tower.output, pooling or dimension in pack.toml",
+            ));
+        }
         Ok(Self {
             spec,
             tokenizer,

@@ -109,6 +109,9 @@ pub trait Network: Send {
     /// [`EngineError::Run`] when the inputs do not fit or an operator fails.
     fn run(&mut self, inputs: &[Input<'_>]) -> Result<Output, EngineError>;
 
+    /// Shape of the output; `None` is a dimension that varies with the input.
+    fn output_shape(&self) -> Vec<Option<usize>>;
+
     /// Another network over the same weights with working memory of its own, for another thread.
     ///
     /// # Errors

@@ -170,6 +170,22 @@ impl Network for TractNetwork {
         })
     }
 
+    fn output_shape(&self) -> Vec<Option<usize>> {
+        match self.plan.model().output_fact(0) {
+            Ok(fact) => fact
+                .shape
+                .iter()
+                .map(|dimension| {
+                    dimension
+                        .to_i64()
+                        .ok()
+                        .and_then(|d| usize::try_from(d).ok())
+                })
+                .collect(),
+            Err(_) => Vec::new(),
+        }
+    }
+
     fn fork(&self) -> Result<Box<dyn Network>, EngineError> {
         let plan = Arc::clone(&self.plan);
         let state = plan.spawn().map_err(run_error)?;

@@ -56,13 +56,17 @@ impl Pack {
                 pack: folder.to_owned(),
                 source,
             })?;
-        let manifest: Manifest = toml::from_str(&text).map_err(|error| PackError::Manifest {
+        let refused = |key: String, error: &toml::de::Error| PackError::Manifest {
             pack: folder.to_owned(),
             line: error
                 .span()
                 .map(|span| text[..span.start].matches('\n').count() + 1),
-            message: error.message().to_owned(),
-        })?;
+            message: format!("{key}{}", error.message()),
+        };
+        let document =
+            toml::Deserializer::parse(&text).map_err(|error| refused(String::new(), &error))?;
+        let manifest: Manifest = serde_path_to_error::deserialize(document)
+            .map_err(|error| refused(format!("{}: ", error.path()), error.inner()))?;
         let pack = Self {
             folder: folder.to_owned(),
             manifest,

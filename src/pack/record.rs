@@ -37,10 +37,10 @@ impl FileRecord<'_> {
         let mut document: DocumentMut = text
             .parse()
             .with_context(|| format!("{} is not valid TOML", manifest.display()))?;
-        document[self.section]["file"] = value(self.name);
-        if let Some(table) = document[self.section].as_table_mut() {
-            table.set_implicit(false);
-        }
+        let section = document
+            .entry(self.section)
+            .or_insert(Item::Table(Table::new()));
+        section["file"] = value(self.name);
         let files = document.entry("files").or_insert(Item::Table(Table::new()));
         if let Some(table) = files.as_table_mut() {
             table.set_implicit(true);
