@@ -23,8 +23,8 @@ test: install ## format, lint, tests, docs and parity: what CI runs
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-features --all-targets -- -D warnings
 	$(CARGO) clippy --locked -- -D warnings # without the camera: cargo alone must do
-	$(CARGO) test --locked --all-features
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --all-features --no-deps
+	$(CARGO) test --locked --all-features
 	@$(MAKE) --no-print-directory parity
 
 parity: ## compare with Pillow, onnxruntime and PyTorch on real pictures (needs DATA)

@@ -61,7 +61,7 @@ max_length = 128
 
 [caption]
 candidates = 50
-score_weight = 0.0
+score_weight = 0.5
 neighbours = 13
 # Not 2.5 as in CLIP-S: realigned cosines of good captions are 0.4 to 0.6, and 2.5 would call them all certain.
 clip_s_weight = 1.0
