@@ -32,9 +32,10 @@ parity: ## compare with Pillow, onnxruntime and PyTorch on real pictures (needs 
 	  echo "##### SKIPPED: parity and measured quality: there is no $(DATA)/flickr8k #####"; fi
 
 .PHONY: measure-parity
+# PASSIVE: threads of PyTorch that wait for each other don't take the cores from those that work.
 measure-parity: $(VENV)/ready
 	$(CARGO) build --all-features
-	$(VENV)/bin/python models/parity.py --captiond $(BUILT) --data "$(DATA)"
+	OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python models/parity.py --captiond $(BUILT) --data "$(DATA)"
 
 bench: ## cold start, time a frame, memory and size of the release build
 	$(CARGO) build --release --all-features
