@@ -55,7 +55,7 @@ impl From<Map> for MapKind {
 /// Fits the realignment of a pack in closed form.
 #[derive(Debug, Args)]
 pub struct FitArgs {
-    /// Image-caption pairs: TSV image<TAB>caption, Flickr8k token file, COCO or Karpathy JSON.
+    /// Image-caption pairs: TSV (image, tab, caption), Flickr8k token file, COCO or Karpathy JSON.
     #[arg(long, value_name = "FILE", required_unless_present = "merge")]
     pairs: Option<PathBuf>,
     /// Folder of the images. Default: "images" beside the pairs, else the pairs' folder.
