@@ -13,7 +13,7 @@ use captiond::{
     pack::{Pack, TextPooling},
 };
 use serde::Deserialize;
-use tiny::{COLOURS, Captiond, colour_field, copy, draw_colours, edit, folder, picture, tsv};
+use tiny::{COLOURS, Captiond, colour_field, copy, edit, folder, pack_with_datastore, picture};
 
 #[derive(Deserialize)]
 struct Reference {
@@ -96,40 +96,10 @@ fn siglip_token_average_and_fixed_length() {
     check("siglip");
 }
 
-/// The convnet pack with a datastore and a realignment, made by the program itself.
-fn whole_pack(work: &std::path::Path) -> tempfile::TempDir {
-    let pack = copy(&folder("convnet"));
-    // Of 48 captions, the 50 nearest would be all.
-    edit(
-        pack.path(),
-        "[text_tower]",
-        "[caption]\ncandidates = 5\n\n[text_tower]",
-    );
-    let pairs = draw_colours(work, 12);
-    fs::write(work.join("pairs.tsv"), tsv(&pairs)).unwrap();
-    let mut captions: Vec<&str> = pairs
-        .iter()
-        .flat_map(|(_, captions)| captions.iter().map(String::as_str))
-        .collect();
-    captions.sort_unstable();
-    // Repeated, empty and padded lines are no captions of their own.
-    fs::write(
-        work.join("captions.txt"),
-        format!("\n  {}\n\n", captions.join("\n")),
-    )
-    .unwrap();
-    Captiond::new(&["datastore", "build"])
-        .path("--pack", pack.path())
-        .path("--cache", work.join("cache"))
-        .arg(work.join("captions.txt"))
-        .succeed();
-    pack
-}
-
 #[test]
 fn a_pack_of_towers_alone_becomes_a_captioner() {
     let work = tempfile::tempdir().unwrap();
-    let pack = whole_pack(work.path());
+    let pack = pack_with_datastore(work.path());
     let red = work.path().join("red_0.png");
     let caption = || {
         Captiond::new(&["caption", "--json"])

@@ -71,6 +71,18 @@ impl Captiond {
         self
     }
 
+    /// With more words.
+    pub fn args(mut self, words: &[impl AsRef<std::ffi::OsStr>]) -> Self {
+        self.0.args(words);
+        self
+    }
+
+    /// With an environment variable.
+    pub fn variable(mut self, name: &str, value: impl AsRef<Path>) -> Self {
+        self.0.env(name, value.as_ref());
+        self
+    }
+
     /// Runs to the end.
     pub fn output(mut self) -> Output {
         self.0.output().unwrap()
@@ -138,4 +150,45 @@ pub fn tsv(pairs: &[(String, [String; 2])]) -> String {
         .iter()
         .flat_map(|(file, captions)| captions.iter().map(move |c| format!("{file}\t{c}\n")))
         .collect()
+}
+
+/// The convnet pack with a datastore and a realignment, made by the program itself. `work` gets
+/// the pictures, `pairs.tsv`, `captions.txt` and the cache.
+pub fn whole_pack(work: &Path) -> TempDir {
+    let pack = pack_with_datastore(work);
+    Captiond::new(&["fit", "--held-out", "0.3", "--map", "ridge"])
+        .path("--pack", pack.path())
+        .path("--cache", work.join("cache"))
+        .path("--pairs", work.join("pairs.tsv"))
+        .succeed();
+    pack
+}
+
+/// As [`whole_pack`], before the fit.
+pub fn pack_with_datastore(work: &Path) -> TempDir {
+    let pack = copy(&folder("convnet"));
+    // Of 48 captions, the 50 nearest would be all.
+    edit(
+        pack.path(),
+        "[text_tower]",
+        "[caption]\ncandidates = 5\n\n[text_tower]",
+    );
+    let pairs = draw_colours(work, 12);
+    fs::write(work.join("pairs.tsv"), tsv(&pairs)).unwrap();
+    let captions: Vec<&str> = pairs
+        .iter()
+        .flat_map(|(_, captions)| captions.iter().map(String::as_str))
+        .collect();
+    // Repeated, empty and padded lines are no captions of their own.
+    fs::write(
+        work.join("captions.txt"),
+        format!("\n  {}\n\n", captions.join("\n")),
+    )
+    .unwrap();
+    Captiond::new(&["datastore", "build"])
+        .path("--pack", pack.path())
+        .path("--cache", work.join("cache"))
+        .arg(work.join("captions.txt"))
+        .succeed();
+    pack
 }
