@@ -4,7 +4,7 @@ use image::RgbImage;
 
 use super::{EmbeddingError, Preprocessor, mean_rows, normalise, shape_fits};
 use crate::{
-    engine::{Element, Engine, Input, InputSpec, Network, NetworkSpec, Output, Values},
+    engine::{Element, Engine, Input, InputSpec, Network, NetworkSpec, Output, Values, shape_text},
     pack::{ImagePooling, ImageTowerSpec, Pack, PackError},
 };
 
@@ -37,14 +37,12 @@ impl ImageTower {
             ImagePooling::Average => &[&[one, None, d], &[one, d, None, None]],
         };
         if !shape_fits(&network.output_shape(), expected) {
+            let wanted: Vec<String> = expected.iter().map(|shape| shape_text(shape)).collect();
             return Err(pack.mismatch(
                 &spec.file,
                 &format!("output {:?}", spec.output),
-                format!("shape {:?}", network.output_shape()),
-                format!(
-                    "a shape for {:?} pooling to {} numbers",
-                    spec.pooling, spec.dimension
-                ),
+                format!("shape {}", shape_text(&network.output_shape())),
+                format!("shape {}", wanted.join(" or ")),
                 "mend image_tower.output, pooling or dimension in pack.toml",
             ));
         }

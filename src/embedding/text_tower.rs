@@ -4,7 +4,7 @@ use tokenizers::{Tokenizer, TruncationParams};
 
 use super::{EmbeddingError, mean_rows, normalise, shape_fits};
 use crate::{
-    engine::{Element, Engine, Input, InputSpec, Network, NetworkSpec, Output, Values},
+    engine::{Element, Engine, Input, InputSpec, Network, NetworkSpec, Output, Values, shape_text},
     pack::{Pack, PackError, TextPooling, TextTowerSpec},
 };
 
@@ -63,14 +63,12 @@ impl TextTower {
             _ => &[&[one, None, d]],
         };
         if !shape_fits(&network.output_shape(), expected) {
+            let wanted: Vec<String> = expected.iter().map(|shape| shape_text(shape)).collect();
             return Err(pack.mismatch(
                 &spec.file,
                 &format!("output {:?}", spec.output),
-                format!("shape {:?}", network.output_shape()),
-                format!(
-                    "a shape for {:?} pooling to {} numbers",
-                    spec.pooling, spec.dimension
-                ),
+                format!("shape {}", shape_text(&network.output_shape())),
+                format!("shape {}", wanted.join(" or ")),
                 "mend text_tower.output, pooling or dimension in pack.toml",
             ));
         }

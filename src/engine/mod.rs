@@ -61,6 +61,15 @@ pub struct NetworkSpec {
     pub output: String,
 }
 
+/// A shape in words: "[1, any, 384]".
+pub fn shape_text(shape: &[Option<usize>]) -> String {
+    let sides: Vec<String> = shape
+        .iter()
+        .map(|side| side.map_or_else(|| "any".to_owned(), |fixed| fixed.to_string()))
+        .collect();
+    format!("[{}]", sides.join(", "))
+}
+
 /// Why a network can't be loaded or run.
 #[derive(Debug, Error)]
 pub enum EngineError {

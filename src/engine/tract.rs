@@ -1,11 +1,13 @@
 //! The only module that knows tract.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid as _;
 
-use super::{Element, Engine, EngineError, Input, Network, NetworkSpec, Output, Values};
+use super::{
+    Element, Engine, EngineError, Input, Network, NetworkSpec, Output, Values, shape_text,
+};
 
 /// [`Engine`] on tract (pure Rust, no shared library to install on a board).
 #[derive(Debug, Default, Clone, Copy)]
@@ -27,9 +29,14 @@ fn run_error(error: TractError) -> EngineError {
 impl Engine for TractEngine {
     fn load(&self, onnx: &[u8], spec: &NetworkSpec) -> Result<Box<dyn Network>, EngineError> {
         let mut bytes = onnx;
-        let mut model = tract_onnx::onnx()
-            .model_for_read(&mut bytes)
+        let parser = tract_onnx::onnx();
+        let proto = parser
+            .proto_model_for_read(&mut bytes)
             .map_err(unreadable)?;
+        check_names(&proto)?;
+        let mut model = parser.model_for_proto_model(&proto).map_err(unreadable)?;
+        // It holds all weights once more.
+        drop(proto);
         bind_inputs(&mut model, spec)?;
         bind_output(&mut model, &spec.output)?;
         let plan = model
@@ -39,6 +46,28 @@ impl Engine for TractEngine {
             .map_err(unreadable)?;
         let state = plan.spawn().map_err(run_error)?;
         Ok(Box::new(TractNetwork { plan, state }))
+    }
+}
+
+/// Refuses a graph whose outputs nothing makes: tract's parser panics on it.
+fn check_names(proto: &tract_onnx::pb::ModelProto) -> Result<(), EngineError> {
+    let Some(graph) = &proto.graph else {
+        return Err(EngineError::Unreadable("it has no graph".to_owned()));
+    };
+    let inputs = graph.input.iter().map(|input| &input.name);
+    let weights = graph.initializer.iter().map(|weight| &weight.name);
+    let results = graph.node.iter().flat_map(|node| &node.output);
+    let made: HashSet<&String> = inputs.chain(weights).chain(results).collect();
+    match graph
+        .output
+        .iter()
+        .find(|output| !made.contains(&output.name))
+    {
+        Some(output) => Err(EngineError::Unreadable(format!(
+            "no node makes its output {:?}",
+            output.name
+        ))),
+        None => Ok(()),
     }
 }
 
@@ -114,7 +143,7 @@ fn bind_inputs(model: &mut InferenceModel, spec: &NetworkSpec) -> Result<(), Eng
             return Err(EngineError::Shape {
                 name: wanted.name.clone(),
                 found: format!("{declared:?}"),
-                expected: format!("{:?} {:?}", wanted.element, wanted.shape),
+                expected: format!("{} {:?}", shape_text(&wanted.shape), wanted.element),
             });
         }
         model.set_input_fact(index, fact).map_err(unreadable)?;

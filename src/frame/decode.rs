@@ -168,11 +168,32 @@ fn limit_error(
     }
 }
 
-/// Cameras and some editors pad after the end marker, so it is looked for in the last bytes.
+/// Cameras and some editors pad after the end marker, so it is looked for in the last bytes, but
+/// only in the picture's own: the thumbnail in an EXIF segment has an end marker too.
 fn ends_like_a_jpeg(bytes: &[u8]) -> bool {
     const TAIL: usize = 64 * 1024;
-    let tail = &bytes[bytes.len().saturating_sub(TAIL)..];
+    let Some(scan) = first_scan(bytes) else {
+        return false;
+    };
+    let tail = &bytes[scan.max(bytes.len().saturating_sub(TAIL))..];
     tail.windows(2).any(|pair| pair == [0xff, 0xd9])
+}
+
+/// Where the segments before the first scan end; `None` when the bytes end within them.
+fn first_scan(bytes: &[u8]) -> Option<usize> {
+    let mut at = 2;
+    loop {
+        match (bytes.get(at)?, bytes.get(at + 1)?) {
+            (0xff, 0xff) => at += 1,
+            (0xff, 0x01 | 0xd0..=0xd8) => at += 2,
+            (0xff, marker) if !matches!(marker, 0x00 | 0xd9 | 0xda) => {
+                let length = u16::from_be_bytes([*bytes.get(at + 2)?, *bytes.get(at + 3)?]);
+                at += 2 + usize::from(length);
+            }
+            // The scan, or nothing that a segment starts with: the decoder will say what.
+            _ => return Some(at),
+        }
+    }
 }
 
 fn first_bytes(bytes: &[u8]) -> String {

@@ -13,6 +13,12 @@ use crate::{
     realignment::Realignment,
 };
 
+/// The one key that every format has.
+#[derive(serde::Deserialize)]
+struct FormatOnly {
+    format: u32,
+}
+
 /// A pack whose manifest and hashes were checked.
 #[derive(Debug, Clone)]
 pub struct Pack {
@@ -52,9 +58,9 @@ impl Pack {
     /// As [`Pack::open`], but for hashes.
     pub fn read_manifest(folder: &Path) -> Result<Self, PackError> {
         let text =
-            fs::read_to_string(folder.join("pack.toml")).map_err(|source| PackError::Missing {
+            fs::read_to_string(folder.join("pack.toml")).map_err(|cause| PackError::Missing {
                 pack: folder.to_owned(),
-                source,
+                cause,
             })?;
         let refused = |key: String, error: &toml::de::Error| PackError::Manifest {
             pack: folder.to_owned(),
@@ -63,6 +69,20 @@ impl Pack {
                 .map(|span| text[..span.start].matches('\n').count() + 1),
             message: format!("{key}{}", error.message()),
         };
+        // A newer format has keys that this version does not know: its number is what matters.
+        if let Ok(FormatOnly { format }) = toml::from_str(&text)
+            && format != FORMAT
+        {
+            return Err(PackError::Mismatch(Box::new(Mismatch {
+                pack: folder.to_owned(),
+                file: "pack.toml".to_owned(),
+                field: "format".to_owned(),
+                found: format.to_string(),
+                expected: FORMAT.to_string(),
+                remedy: "use the captiond version that made the pack, or make the pack again"
+                    .to_owned(),
+            })));
+        }
         let document =
             toml::Deserializer::parse(&text).map_err(|error| refused(String::new(), &error))?;
         let manifest: Manifest = serde_path_to_error::deserialize(document)
@@ -91,16 +111,6 @@ impl Pack {
                 "see docs/model-packs.md",
             )
         };
-        if m.format != FORMAT {
-            let remedy = "use the captiond version that made the pack, or make the pack again";
-            return Err(self.mismatch(
-                "pack.toml",
-                "format",
-                m.format.to_string(),
-                FORMAT.to_string(),
-                remedy,
-            ));
-        }
         let image = &m.image_tower;
         if image.dimension == 0 || image.dimension > 1 << 16 {
             return Err(wrong(
@@ -308,6 +318,9 @@ impl Pack {
         };
         let store =
             Datastore::from_bytes(&bytes).map_err(|e| fail(e.field, e.found, e.expected))?;
+        if store.is_empty() {
+            return Err(fail("captions", "no caption".into(), "at least one".into()));
+        }
         let checks = [
             (
                 "dimension",
@@ -387,11 +400,11 @@ impl Pack {
         fs::read(self.folder.join(file)).map_err(|source| self.read_error(file, source))
     }
 
-    fn read_error(&self, file: &str, source: std::io::Error) -> PackError {
+    fn read_error(&self, file: &str, cause: std::io::Error) -> PackError {
         PackError::Read {
             pack: self.folder.clone(),
             file: file.to_owned(),
-            source,
+            cause,
         }
     }
 
@@ -413,15 +426,11 @@ impl Pack {
         }))
     }
 
-    pub(crate) fn network_error(
-        &self,
-        file: &str,
-        source: crate::engine::EngineError,
-    ) -> PackError {
+    pub(crate) fn network_error(&self, file: &str, cause: crate::engine::EngineError) -> PackError {
         PackError::Network {
             pack: self.folder.clone(),
             file: file.to_owned(),
-            source: Box::new(source),
+            cause: Box::new(cause),
         }
     }
 }

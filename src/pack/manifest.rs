@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 
 /// The only manifest format that this version reads.
 pub const FORMAT: u32 = 1;
@@ -77,6 +77,7 @@ pub struct ImageTowerSpec {
     /// Length of the embedding.
     pub dimension: usize,
     /// Input size in pixels: `[height, width]`.
+    #[serde(deserialize_with = "exactly")]
     pub size: [usize; 2],
     /// How a frame is brought to that size.
     pub resize: Resize,
@@ -86,8 +87,10 @@ pub struct ImageTowerSpec {
     /// The resampling filter.
     pub interpolation: Interpolation,
     /// Subtracted from each channel, on pixel values in [0, 1].
+    #[serde(deserialize_with = "exactly")]
     pub mean: [f32; 3],
     /// Divides each channel after the mean.
+    #[serde(deserialize_with = "exactly")]
     pub std: [f32; 3],
     /// Order of the channels. Default: "rgb".
     #[serde(default)]
@@ -96,6 +99,16 @@ pub struct ImageTowerSpec {
 
 fn default_pixels() -> String {
     "pixels".to_owned()
+}
+
+/// A list of N values; left to itself the TOML reader drops what is too many.
+fn exactly<'de, D: Deserializer<'de>, T: Deserialize<'de>, const N: usize>(
+    deserializer: D,
+) -> Result<[T; N], D::Error> {
+    let values = Vec::<T>::deserialize(deserializer)?;
+    let found = values.len();
+    <[T; N]>::try_from(values)
+        .map_err(|_| D::Error::custom(format!("found {found} values, expected {N}")))
 }
 
 /// How a frame is brought to the input size.

@@ -16,18 +16,21 @@ use std::path::PathBuf;
 
 /// Why a pack is refused. Every message names the pack, the file and the field, what was found,
 /// what was expected, and the way out.
+///
+/// A cause stands in the middle of its message, so it is no `source()`: whoever prints the chain
+/// of an error would print it twice.
 #[derive(Debug, thiserror::Error)]
 pub enum PackError {
     /// There is no such folder, or no `pack.toml` in it.
     #[error(
-        "pack {}: no pack.toml there: {source}; give a model pack's folder with --pack (docs/model-packs.md says what one is)",
+        "pack {}: no pack.toml there: {cause}; give a model pack's folder with --pack (docs/model-packs.md says what one is)",
         pack.display()
     )]
     Missing {
         /// The folder that was asked for.
         pack: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// No pack was named and none was found in the usual places.
     #[error("no model pack found; looked in {looked}; name one with --pack or CAPTIOND_PACK")]
@@ -36,14 +39,14 @@ pub enum PackError {
         looked: String,
     },
     /// A file of the pack can't be read.
-    #[error("pack {}: {file}: {source}; copy the pack again", pack.display())]
+    #[error("pack {}: {file}: {cause}; copy the pack again", pack.display())]
     Read {
         /// The pack's folder.
         pack: PathBuf,
         /// The file within it.
         file: String,
         /// What the system said.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// `pack.toml` is no valid manifest.
     #[error("pack {}: pack.toml{}: {message}", pack.display(), line.map(|l| format!(":{l}")).unwrap_or_default())]
@@ -69,14 +72,14 @@ pub enum PackError {
         remedy: &'static str,
     },
     /// A network of the pack can't be loaded.
-    #[error("pack {}: {file}: {source}; export it again (models/README.md)", pack.display())]
+    #[error("pack {}: {file}: {cause}; export it again (models/README.md)", pack.display())]
     Network {
         /// The pack's folder.
         pack: PathBuf,
         /// The file within it.
         file: String,
         /// What the engine said.
-        source: Box<crate::engine::EngineError>,
+        cause: Box<crate::engine::EngineError>,
     },
 }
 
