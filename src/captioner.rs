@@ -6,9 +6,9 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use crate::{
-    caption::{choose, confidence::confidence},
-    datastore::CentredRows,
-    embedding::ImageTower,
+    caption::{Candidate, Hidden, Speaker, choose, confidence::confidence},
+    datastore::{CentredRows, Datastore},
+    embedding::{ImageFeatures, ImageTower},
     engine::Engine,
     frame::{self, Limits},
     pack::{CaptionSpec, Pack, PackError},
@@ -38,8 +38,12 @@ pub struct StageTimes {
     pub realign: f32,
     /// Datastore scan.
     pub retrieve: f32,
-    /// Choice of the caption and its confidence.
+    /// Choice among the nearest captions and the confidence.
     pub caption: f32,
+    /// The decoder, from condition to finished sentences; 0 without one.
+    pub generate: f32,
+    /// Embedding and choosing among the decoder's sentences.
+    pub rerank: f32,
     /// All of the above and what is between.
     pub total: f32,
 }
@@ -53,6 +57,8 @@ pub struct Description {
     pub confidence: f32,
     /// The nearest datastore captions, best first.
     pub neighbours: Vec<Neighbour>,
+    /// The decoder's sentences, best first; empty when the caption comes from the datastore.
+    pub candidates: Vec<Candidate>,
     /// Where the time went.
     pub ms: StageTimes,
 }
@@ -77,11 +83,12 @@ pub struct Captioner {
     tower: ImageTower,
     realignment: Realignment,
     rows: CentredRows,
+    speaker: Option<Speaker>,
 }
 
 impl Captioner {
-    /// Loads what captioning needs. The text tower stays on disk: the datastore has the captions'
-    /// embeddings already.
+    /// Loads what captioning needs. Without a decoder the text tower stays on disk: the datastore
+    /// has the captions' embeddings already.
     ///
     /// # Errors
     /// [`PackError`] when the pack has no realignment or datastore, or a part does not fit.
@@ -89,6 +96,7 @@ impl Captioner {
         let tower = pack.image_tower(engine)?;
         let realignment = pack.realignment()?;
         let rows = CentredRows::new(pack.datastore()?, realignment.mean_text());
+        let speaker = Speaker::load(pack, engine, realignment.mean_text())?;
         Ok(Self {
             label: pack.label(),
             spec: pack.manifest.caption.clone(),
@@ -96,37 +104,69 @@ impl Captioner {
             tower,
             realignment,
             rows,
+            speaker,
         })
+    }
+
+    /// Puts another datastore in place of the pack's.
+    pub fn set_datastore(&mut self, store: Datastore) {
+        self.rows = CentredRows::new(store, self.realignment.mean_text());
+    }
+
+    /// Keeps parts of the condition from the decoder, to measure what each is worth.
+    pub fn hide(&mut self, hidden: Hidden) {
+        if let Some(speaker) = &mut self.speaker {
+            speaker.hidden = hidden;
+        }
     }
 }
 
-/// Milliseconds since `from`, and now.
-fn lap(from: Instant) -> (f32, Instant) {
+/// Milliseconds since `at`, which becomes now.
+fn lap(at: &mut Instant) -> f32 {
     let now = Instant::now();
-    ((now - from).as_secs_f32() * 1e3, now)
+    (now - std::mem::replace(at, now)).as_secs_f32() * 1e3
 }
 
-impl Describe for Captioner {
-    fn describe(&mut self, frame: &Frame) -> Result<Description> {
-        let start = Instant::now();
+impl Captioner {
+    /// The first half of the chain: from a frame to what the image tower says of it. Fills in its
+    /// part of `ms`.
+    ///
+    /// # Errors
+    /// When the frame can't be decoded (names the origin) or the engine fails.
+    pub fn look(&mut self, frame: &Frame, ms: &mut StageTimes) -> Result<ImageFeatures> {
         let context = || frame.origin.clone();
+        let mut at = Instant::now();
         let picture = match &frame.pixels {
             Pixels::Encoded(bytes) => {
                 Cow::Owned(frame::decode(bytes, self.limits).with_context(context)?)
             }
             Pixels::Rgb(picture) => Cow::Borrowed(picture),
         };
-        let (decode, at) = lap(start);
+        ms.decode = lap(&mut at);
         self.tower.preprocess(&picture).with_context(context)?;
-        let (preprocess, at) = lap(at);
-        let embedding = self.tower.embed_preprocessed().with_context(context)?;
-        let (embed, at) = lap(at);
-        let realigned = self.realignment.realign(&embedding);
-        let (realign, at) = lap(at);
-        let hits = self
-            .rows
-            .nearest(&realigned, self.spec.candidates.max(self.spec.neighbours));
-        let (retrieve, at) = lap(at);
+        ms.preprocess = lap(&mut at);
+        let grid = self.speaker.as_ref().and_then(|s| s.wants().grid);
+        let features = self
+            .tower
+            .features_preprocessed(grid)
+            .with_context(context)?;
+        ms.embed = lap(&mut at);
+        Ok(features)
+    }
+
+    /// The second half: from the image tower's features to a caption with its confidence. Fills in
+    /// its part of the times.
+    ///
+    /// # Errors
+    /// When the datastore has no captions or the engine fails.
+    pub fn say(&mut self, features: &ImageFeatures, mut ms: StageTimes) -> Result<Description> {
+        let mut at = Instant::now();
+        let realigned = self.realignment.realign(&features.embedding);
+        ms.realign = lap(&mut at);
+        let wanted = self.speaker.as_ref().map_or(0, |s| s.wants().retrieved);
+        let count = self.spec.candidates.max(self.spec.neighbours).max(wanted);
+        let hits = self.rows.nearest(&realigned, count);
+        ms.retrieve = lap(&mut at);
         let chosen =
             choose(&self.rows, &hits, &self.spec).context("the datastore has no captions")?;
         let text = |row| self.rows.store().caption(row).to_owned();
@@ -138,22 +178,37 @@ impl Describe for Captioner {
                 score: hit.score,
             })
             .collect();
-        let (caption, _) = lap(at);
-        let (total, _) = lap(start);
+        ms.caption = lap(&mut at);
+        let (candidates, choosing) = match &mut self.speaker {
+            Some(speaker) => speaker.speak(features, &realigned, &self.rows, &hits)?,
+            None => Default::default(),
+        };
+        ms.rerank = choosing.as_secs_f32() * 1e3;
+        ms.generate = lap(&mut at) - ms.rerank;
+        let (caption, score) = match candidates.first() {
+            Some(best) => (best.caption.clone(), best.score),
+            None => (text(chosen.row), chosen.score),
+        };
         Ok(Description {
-            caption: text(chosen.row),
-            confidence: confidence(chosen.score, self.spec.clip_s_weight),
+            caption,
+            confidence: confidence(score, self.spec.clip_s_weight),
             neighbours,
-            ms: StageTimes {
-                decode,
-                preprocess,
-                embed,
-                realign,
-                retrieve,
-                caption,
-                total,
-            },
+            candidates,
+            ms,
         })
+    }
+}
+
+impl Describe for Captioner {
+    fn describe(&mut self, frame: &Frame) -> Result<Description> {
+        let start = Instant::now();
+        let mut ms = StageTimes::default();
+        let features = self.look(frame, &mut ms)?;
+        let mut description = self
+            .say(&features, ms)
+            .with_context(|| frame.origin.clone())?;
+        description.ms.total = start.elapsed().as_secs_f32() * 1e3;
+        Ok(description)
     }
 
     fn pack(&self) -> &str {

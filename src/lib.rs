@@ -3,8 +3,8 @@
 //! The rooms follow the way of the data, left to right:
 //!
 //! frame ([`source`], [`frame`]) -> embedding ([`embedding`], run by [`engine`]) ->
-//! realigned ([`realignment`]) -> retrieved ([`datastore`]) -> caption and confidence
-//! ([`caption`], joined in [`captioner`]) -> published ([`publish`], driven by [`daemon`]).
+//! realigned ([`realignment`]) -> retrieved ([`datastore`]) -> spoken by a [`decoder`] -> caption and
+//! confidence ([`caption`], joined in [`captioner`]) -> published ([`publish`], driven by [`daemon`]).
 //!
 //! What a chain is made of comes from a model pack ([`pack`]); [`fit`] makes the realignment
 //! offline and [`eval`] measures it. The method is ReCap ("Linear Alignment of Vision-language
@@ -24,6 +24,8 @@ pub mod embedding;
 pub mod realignment;
 
 pub mod datastore;
+
+pub mod decoder;
 
 pub mod caption;
 

@@ -53,7 +53,7 @@ def extract(tower, folder, names, out, view_name="plain", seed=0):
     if out.exists():
         return np.load(out, mmap_mode="r")
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 2
+    options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(tower), options, providers=["CPUExecutionProvider"])
     result = np.empty((len(names), CELLS * CELLS, 1280), np.float16)
     for index, name in enumerate(names):

@@ -11,7 +11,9 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use serde::Serialize;
 
+use super::generation::GenerationArgs;
 use crate::{
+    caption::Candidate,
     captioner::{Captioner, Describe, Neighbour, StageTimes},
     engine::tract::TractEngine,
     pack::{self, Pack},
@@ -27,9 +29,11 @@ pub struct CaptionArgs {
     /// Model pack. Default: $CAPTIOND_PACK, else the pack that comes with captiond.
     #[arg(long, value_name = "DIR")]
     pack: Option<PathBuf>,
-    /// One JSON object a line: file, caption, confidence, neighbours, ms.
+    /// One JSON object a line: file, caption, confidence, neighbours, candidates, ms.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    generation: GenerationArgs,
 }
 
 #[derive(Serialize)]
@@ -38,6 +42,7 @@ struct Line<'a> {
     caption: &'a str,
     confidence: f32,
     neighbours: &'a [Neighbour],
+    candidates: &'a [Candidate],
     ms: StageTimes,
 }
 
@@ -65,8 +70,8 @@ pub fn open_pack(named: Option<&Path>) -> Result<Pack> {
 /// # Errors
 /// When the pack can't be used or standard output is closed.
 pub fn run(args: &CaptionArgs) -> Result<ExitCode> {
-    let pack = open_pack(args.pack.as_deref())?;
-    let mut captioner = Captioner::load(&pack, &TractEngine)?;
+    let mut pack = open_pack(args.pack.as_deref())?;
+    let mut captioner = args.generation.load(&mut pack, &TractEngine)?;
     let mut out = io::stdout().lock();
     let mut failed = 0;
     for path in &args.files {
@@ -78,6 +83,7 @@ pub fn run(args: &CaptionArgs) -> Result<ExitCode> {
                     caption: &found.caption,
                     confidence: found.confidence,
                     neighbours: &found.neighbours,
+                    candidates: &found.candidates,
                     ms: found.ms,
                 };
                 writeln!(out, "{}", serde_json::to_string(&line)?)?;

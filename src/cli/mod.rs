@@ -5,4 +5,5 @@ pub mod datastore;
 pub mod embed;
 pub mod eval;
 pub mod fit;
+pub mod generation;
 pub mod run;

@@ -2,6 +2,7 @@
 
 mod search;
 
+pub(crate) use search::dot;
 pub use search::{CentredRows, Hit};
 
 use safetensors::Dtype;

@@ -8,6 +8,17 @@ use crate::{
     pack::{ImagePooling, ImageTowerSpec, Pack, PackError},
 };
 
+/// What the image tower says of one frame.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageFeatures {
+    /// The embedding, of length one.
+    pub embedding: Vec<f32>,
+    /// The tower's map averaged over a coarse grid, row-major `[cells, dimension]`, divided by the
+    /// length of the pooled map (so that, where the cells tile the map evenly, their mean is the
+    /// embedding). Empty when no grid was asked for.
+    pub cells: Vec<f32>,
+}
+
 /// Network and preprocessing of a pack's image tower.
 pub struct ImageTower {
     spec: ImageTowerSpec,
@@ -25,7 +36,7 @@ impl ImageTower {
                 element: Element::F32,
                 shape: vec![Some(1), Some(3), Some(height), Some(width)],
             }],
-            output: spec.output.clone(),
+            outputs: vec![spec.output.clone()],
         };
         let network = engine
             .load(&pack.bytes(&spec.file)?, &network_spec)
@@ -36,12 +47,12 @@ impl ImageTower {
             ImagePooling::Cls => &[&[one, None, d]],
             ImagePooling::Average => &[&[one, None, d], &[one, d, None, None]],
         };
-        if !shape_fits(&network.output_shape(), expected) {
+        if !shape_fits(&network.output_shape(0), expected) {
             let wanted: Vec<String> = expected.iter().map(|shape| shape_text(shape)).collect();
             return Err(pack.mismatch(
                 &spec.file,
                 &format!("output {:?}", spec.output),
-                format!("shape {}", shape_text(&network.output_shape())),
+                format!("shape {}", shape_text(&network.output_shape(0))),
                 format!("shape {}", wanted.join(" or ")),
                 "mend image_tower.output, pooling or dimension in pack.toml",
             ));
@@ -77,16 +88,36 @@ impl ImageTower {
     /// # Errors
     /// As [`ImageTower::embed`].
     pub fn embed_preprocessed(&mut self) -> Result<Vec<f32>, EmbeddingError> {
+        Ok(self.features_preprocessed(None)?.embedding)
+    }
+
+    /// As [`ImageTower::embed_preprocessed`], with the means over a grid of `[rows, columns]` cells.
+    ///
+    /// # Errors
+    /// As [`ImageTower::embed`]; also when there is a grid and the output is no `[1, d, h, w]` map of
+    /// at least as many rows and columns.
+    pub fn features_preprocessed(
+        &mut self,
+        grid: Option<[usize; 2]>,
+    ) -> Result<ImageFeatures, EmbeddingError> {
         let [height, width] = self.preprocessor.size();
         let shape = [1, 3, height, width];
         let values = Values::F32(self.preprocessor.tensor());
-        let output = self.network.run(&[Input {
+        let output = self.network.run_single(&[Input {
             values,
             shape: &shape,
         }])?;
         let mut embedding = pool(&output, self.spec.pooling, self.spec.dimension)?;
-        normalise(&mut embedding)?;
-        Ok(embedding)
+        let length = normalise(&mut embedding)?;
+        let cells = match grid {
+            Some(grid) => {
+                let mut cells = average_cells(&output, self.spec.dimension, grid)?;
+                cells.iter_mut().for_each(|v| *v /= length);
+                cells
+            }
+            None => Vec::new(),
+        };
+        Ok(ImageFeatures { embedding, cells })
     }
 
     /// Another tower over the same weights, for another thread.
@@ -141,9 +172,65 @@ fn pool(
     }
 }
 
+/// Means of a `[1, d, h, w]` map over a grid, row-major `[rows * columns, d]`. Cell (i, j) covers the
+/// positions from floor(i h / rows) to ceil((i + 1) h / rows), as adaptive average pooling does.
+fn average_cells(
+    output: &Output,
+    dimension: usize,
+    [rows, columns]: [usize; 2],
+) -> Result<Vec<f32>, EmbeddingError> {
+    let (h, w) = match output.shape.as_slice() {
+        [1, d, h, w] if *d == dimension && *h >= rows && *w >= columns => (*h, *w),
+        _ => {
+            return Err(EmbeddingError::Output {
+                found: output.shape.clone(),
+                expected: format!("[1, {dimension}, at least {rows}, at least {columns}]"),
+            });
+        }
+    };
+    let span =
+        |index: usize, of: usize, size: usize| index * size / of..((index + 1) * size).div_ceil(of);
+    let mut cells = vec![0f32; rows * columns * dimension];
+    for (channel, map) in output.values.chunks_exact(h * w).enumerate() {
+        for i in 0..rows {
+            for j in 0..columns {
+                let (down, across) = (span(i, rows, h), span(j, columns, w));
+                let count = (down.len() * across.len()) as f32;
+                let sum: f32 = down
+                    .map(|y| map[y * w..][across.clone()].iter().sum::<f32>())
+                    .sum();
+                cells[(i * columns + j) * dimension + channel] = sum / count;
+            }
+        }
+    }
+    Ok(cells)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cells_are_means_over_the_map() {
+        // Two channels of 3 x 2: the second is the first plus ten.
+        let first = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0f32];
+        let map = Output {
+            values: first
+                .iter()
+                .copied()
+                .chain(first.map(|v| v + 10.0))
+                .collect(),
+            shape: vec![1, 2, 3, 2],
+        };
+        let whole = average_cells(&map, 2, [1, 1]).unwrap();
+        assert_eq!(whole, [3.5, 13.5]);
+        let columns = average_cells(&map, 2, [1, 2]).unwrap();
+        assert_eq!(columns, [3.0, 13.0, 4.0, 14.0]);
+        // Three rows in two cells share the one in the middle.
+        let rows = average_cells(&map, 2, [2, 1]).unwrap();
+        assert_eq!(rows, [2.5, 12.5, 4.5, 14.5]);
+        assert!(average_cells(&map, 2, [4, 1]).is_err());
+    }
 
     #[test]
     fn pools_as_the_pack_says() {

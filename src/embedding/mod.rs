@@ -4,7 +4,7 @@ mod image_tower;
 mod preprocess;
 mod text_tower;
 
-pub use image_tower::ImageTower;
+pub use image_tower::{ImageFeatures, ImageTower};
 pub use preprocess::{PreprocessError, Preprocessor};
 pub use text_tower::TextTower;
 
@@ -35,11 +35,11 @@ pub enum EmbeddingError {
     Degenerate(&'static str),
 }
 
-/// Scales a vector to length one.
+/// Scales a vector to length one and returns the length that it had.
 ///
 /// # Errors
 /// [`EmbeddingError::Degenerate`] when it has no finite, positive length.
-pub(crate) fn normalise(vector: &mut [f32]) -> Result<(), EmbeddingError> {
+pub(crate) fn normalise(vector: &mut [f32]) -> Result<f32, EmbeddingError> {
     let square: f32 = vector.iter().map(|v| v * v).sum();
     if !square.is_finite() {
         return Err(EmbeddingError::Degenerate("not finite"));
@@ -47,9 +47,10 @@ pub(crate) fn normalise(vector: &mut [f32]) -> Result<(), EmbeddingError> {
     if square <= 0.0 {
         return Err(EmbeddingError::Degenerate("all zeros"));
     }
-    let scale = square.sqrt().recip();
+    let length = square.sqrt();
+    let scale = length.recip();
     vector.iter_mut().for_each(|v| *v *= scale);
-    Ok(())
+    Ok(length)
 }
 
 /// Whether a declared output shape can be one of `expected`; an unknown dimension (`None`) on

@@ -52,7 +52,7 @@ impl TextTower {
                 .flatten()
                 .map(input)
                 .collect(),
-            output: spec.output.clone(),
+            outputs: vec![spec.output.clone()],
         };
         let network = engine
             .load(&pack.bytes(&spec.file)?, &network_spec)
@@ -62,12 +62,12 @@ impl TextTower {
             TextPooling::None => &[&[one, d]],
             _ => &[&[one, None, d]],
         };
-        if !shape_fits(&network.output_shape(), expected) {
+        if !shape_fits(&network.output_shape(0), expected) {
             let wanted: Vec<String> = expected.iter().map(|shape| shape_text(shape)).collect();
             return Err(pack.mismatch(
                 &spec.file,
                 &format!("output {:?}", spec.output),
-                format!("shape {}", shape_text(&network.output_shape())),
+                format!("shape {}", shape_text(&network.output_shape(0))),
                 format!("shape {}", wanted.join(" or ")),
                 "mend text_tower.output, pooling or dimension in pack.toml",
             ));
@@ -109,7 +109,7 @@ impl TextTower {
                 shape: &shape,
             });
         }
-        let output = self.network.run(&inputs)?;
+        let output = self.network.run_single(&inputs)?;
         let mut embedding = self.pool(&output, &ids, used)?;
         normalise(&mut embedding)?;
         Ok(embedding)

@@ -23,7 +23,7 @@ pub struct Input<'a> {
     pub shape: &'a [usize],
 }
 
-/// The output of a run.
+/// One output of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Output {
     /// Row-major values.
@@ -48,7 +48,8 @@ pub struct InputSpec {
     pub name: String,
     /// Its element type.
     pub element: Element,
-    /// Its shape; `None` is a dimension that varies from run to run.
+    /// Its shape; `None` is a dimension that varies from run to run, as the graph names it: inputs
+    /// that share a name there have to agree in a run.
     pub shape: Vec<Option<usize>>,
 }
 
@@ -57,8 +58,8 @@ pub struct InputSpec {
 pub struct NetworkSpec {
     /// Inputs in the order in which [`Network::run`] gets them.
     pub inputs: Vec<InputSpec>,
-    /// Name of the only output that is read.
-    pub output: String,
+    /// Names of the outputs that are read, in the order in which [`Network::run`] gives them.
+    pub outputs: Vec<String>,
 }
 
 /// A shape in words: "[1, any, 384]".
@@ -116,10 +117,23 @@ pub trait Network: Send {
     ///
     /// # Errors
     /// [`EngineError::Run`] when the inputs do not fit or an operator fails.
-    fn run(&mut self, inputs: &[Input<'_>]) -> Result<Output, EngineError>;
+    fn run(&mut self, inputs: &[Input<'_>]) -> Result<Vec<Output>, EngineError>;
 
-    /// Shape of the output; `None` is a dimension that varies with the input.
-    fn output_shape(&self) -> Vec<Option<usize>>;
+    /// As [`Network::run`], for a network of which one output is read.
+    ///
+    /// # Errors
+    /// As [`Network::run`].
+    fn run_single(&mut self, inputs: &[Input<'_>]) -> Result<Output, EngineError> {
+        let mut outputs = self.run(inputs)?;
+        match outputs.len() {
+            0 => Err(EngineError::Run("no output".to_owned())),
+            _ => Ok(outputs.swap_remove(0)),
+        }
+    }
+
+    /// Shape of the output at `index`; `None` is a dimension that varies with the input. Empty for
+    /// an output that does not exist.
+    fn output_shape(&self, index: usize) -> Vec<Option<usize>>;
 
     /// Another network over the same weights with working memory of its own, for another thread.
     ///

@@ -38,7 +38,7 @@ impl Engine for TractEngine {
         // It holds all weights once more.
         drop(proto);
         bind_inputs(&mut model, spec)?;
-        bind_output(&mut model, &spec.output)?;
+        bind_outputs(&mut model, &spec.outputs)?;
         let plan = model
             .into_typed()
             .and_then(|typed| typed.into_optimized())
@@ -114,7 +114,19 @@ fn bind_inputs(model: &mut InferenceModel, spec: &NetworkSpec) -> Result<(), Eng
             .enumerate()
             .map(|(axis, dimension)| match dimension {
                 Some(fixed) => fixed.to_dim(),
-                None => model.symbols.sym(&format!("axis_{axis}")).to_dim(),
+                // The graph's own name, where it has one: dimensions that share it have to agree.
+                None => declared
+                    .shape
+                    .dims()
+                    .nth(axis)
+                    .and_then(|own| own.concretize())
+                    .filter(|own| own.to_i64().is_err())
+                    .unwrap_or_else(|| {
+                        model
+                            .symbols
+                            .sym(&format!("{}_{axis}", wanted.name))
+                            .to_dim()
+                    }),
             })
             .collect();
         let fact = InferenceFact::dt_shape(element, shape.as_slice());
@@ -151,7 +163,7 @@ fn bind_inputs(model: &mut InferenceModel, spec: &NetworkSpec) -> Result<(), Eng
     Ok(())
 }
 
-fn bind_output(model: &mut InferenceModel, name: &str) -> Result<(), EngineError> {
+fn bind_outputs(model: &mut InferenceModel, names: &[String]) -> Result<(), EngineError> {
     let outlets = model.output_outlets().map_err(unreadable)?.to_vec();
     let label = |model: &InferenceModel, outlet: &OutletId| {
         model
@@ -159,22 +171,25 @@ fn bind_output(model: &mut InferenceModel, name: &str) -> Result<(), EngineError
             .map(str::to_owned)
             .unwrap_or_else(|| model.node(outlet.node).name.clone())
     };
-    match outlets.iter().find(|outlet| label(model, outlet) == name) {
-        Some(found) => model.select_output_outlets(&[*found]).map_err(unreadable),
-        None => Err(EngineError::Absent {
-            kind: "output",
-            name: name.to_owned(),
-            present: outlets
-                .iter()
-                .map(|o| label(model, o))
-                .collect::<Vec<_>>()
-                .join(", "),
-        }),
+    let mut selected = Vec::with_capacity(names.len());
+    for name in names {
+        match outlets.iter().find(|outlet| label(model, outlet) == *name) {
+            Some(found) => selected.push(*found),
+            None => {
+                let present: Vec<String> = outlets.iter().map(|o| label(model, o)).collect();
+                return Err(EngineError::Absent {
+                    kind: "output",
+                    name: name.clone(),
+                    present: present.join(", "),
+                });
+            }
+        }
     }
+    model.select_output_outlets(&selected).map_err(unreadable)
 }
 
 impl Network for TractNetwork {
-    fn run(&mut self, inputs: &[Input<'_>]) -> Result<Output, EngineError> {
+    fn run(&mut self, inputs: &[Input<'_>]) -> Result<Vec<Output>, EngineError> {
         let tensors = inputs
             .iter()
             .map(|input| {
@@ -187,20 +202,25 @@ impl Network for TractNetwork {
             .collect::<TractResult<TVec<TValue>>>()
             .map_err(run_error)?;
         let outputs = self.state.run(tensors).map_err(run_error)?;
-        let first = outputs
-            .into_iter()
-            .next()
-            .ok_or_else(|| EngineError::Run("no output".to_owned()))?;
-        let tensor = first.cast_to::<f32>().map_err(run_error)?;
-        let view = tensor.to_plain_array_view::<f32>().map_err(run_error)?;
-        Ok(Output {
-            values: view.iter().copied().collect(),
-            shape: view.shape().to_vec(),
-        })
+        outputs
+            .iter()
+            .map(|output| {
+                let tensor = output.cast_to::<f32>().map_err(run_error)?;
+                let view = tensor.to_plain_array_view::<f32>().map_err(run_error)?;
+                let values = match view.as_slice() {
+                    Some(contiguous) => contiguous.to_vec(),
+                    None => view.iter().copied().collect(),
+                };
+                Ok(Output {
+                    values,
+                    shape: view.shape().to_vec(),
+                })
+            })
+            .collect()
     }
 
-    fn output_shape(&self) -> Vec<Option<usize>> {
-        match self.plan.model().output_fact(0) {
+    fn output_shape(&self, index: usize) -> Vec<Option<usize>> {
+        match self.plan.model().output_fact(index) {
             Ok(fact) => fact
                 .shape
                 .iter()

@@ -5,9 +5,14 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use super::{FORMAT, Manifest, Mismatch, PackError, PartFile, digest};
+use tokenizers::Tokenizer;
+
+use super::{
+    DecoderKind, DecoderSpec, FORMAT, Manifest, Mismatch, PackError, PartFile, check_speech, digest,
+};
 use crate::{
     datastore::Datastore,
+    decoder::{Decoder, PrefixDecoder, Words},
     embedding::{ImageTower, TextTower},
     engine::Engine,
     realignment::Realignment,
@@ -100,7 +105,11 @@ impl Pack {
         format!("{} {}", self.manifest.name, self.manifest.version)
     }
 
-    fn check_manifest(&self) -> Result<(), PackError> {
+    /// Checks types, ranges and names; also after settings were replaced from the command line.
+    ///
+    /// # Errors
+    /// [`PackError::Mismatch`] for the first that is off.
+    pub(crate) fn check_manifest(&self) -> Result<(), PackError> {
         let m = &self.manifest;
         let wrong = |field: &str, found: String, expected: &str| {
             self.mismatch(
@@ -190,16 +199,20 @@ impl Pack {
                 "a positive number",
             ));
         }
+        check_speech(m).map_err(|(field, found, expected)| wrong(&field, found, expected))?;
         let parts = [
             ("realignment", &m.realignment),
             ("datastore", &m.datastore),
-            ("decoder", &m.decoder),
             ("calibration", &m.calibration),
         ];
+        let decoder = m.decoder.as_ref();
         let named = [
             ("image_tower.file", Some(&image.file)),
             ("text_tower.file", Some(&text.file)),
             ("text_tower.tokenizer", Some(&text.tokenizer)),
+            ("decoder.file", decoder.map(|d| &d.file)),
+            ("decoder.prefix", decoder.map(|d| &d.prefix)),
+            ("decoder.tokenizer", decoder.map(|d| &d.tokenizer)),
         ]
         .into_iter()
         .chain(
@@ -254,6 +267,43 @@ impl Pack {
     /// `text_tower.dimension` numbers.
     pub fn text_tower(&self, engine: &dyn Engine) -> Result<TextTower, PackError> {
         TextTower::load(self, engine)
+    }
+
+    /// The decoder, ready to run; none when the pack has none.
+    ///
+    /// # Errors
+    /// When a network or the tokenizer can't be loaded, or they do not fit each other.
+    pub fn decoder(&self, engine: &dyn Engine) -> Result<Option<Box<dyn Decoder>>, PackError> {
+        let Some(spec) = &self.manifest.decoder else {
+            return Ok(None);
+        };
+        Ok(Some(match spec.kind {
+            DecoderKind::Prefix => Box::new(PrefixDecoder::load(self, spec, engine)?),
+        }))
+    }
+
+    /// The vocabulary of a decoder.
+    ///
+    /// # Errors
+    /// When its tokenizer can't be read.
+    pub(crate) fn words(&self, spec: &DecoderSpec) -> Result<Words, PackError> {
+        let tokenizer = Tokenizer::from_bytes(self.bytes(&spec.tokenizer)?).map_err(|error| {
+            self.mismatch(
+                &spec.tokenizer,
+                "content",
+                error.to_string(),
+                "a tokenizer.json of the tokenizers library".to_owned(),
+                "export the tokenizer again (models/README.md)",
+            )
+        })?;
+        let (begin, end) = (spec.begin_id, spec.end_id);
+        Ok(Words::new(
+            tokenizer,
+            begin,
+            end,
+            &spec.never_ids,
+            spec.capitalise,
+        ))
     }
 
     /// The realignment.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
+use super::{DecoderSpec, GenerationSpec};
+
 /// The only manifest format that this version reads.
 pub const FORMAT: u32 = 1;
 
@@ -34,7 +36,10 @@ pub struct Manifest {
     /// What is put before the decoder. Default: none.
     pub prompt: Option<PromptSpec>,
     /// The small language model. Default: none, captions come from the datastore.
-    pub decoder: Option<PartFile>,
+    pub decoder: Option<DecoderSpec>,
+    /// How the decoder is let speak. Default: see [`GenerationSpec`].
+    #[serde(default)]
+    pub generation: GenerationSpec,
     /// Maps scores to a probability. Default: none, confidences are not calibrated.
     pub calibration: Option<PartFile>,
     /// Every file of the pack, by its path within the folder.
@@ -102,7 +107,7 @@ fn default_pixels() -> String {
 }
 
 /// A list of N values; left to itself the TOML reader drops what is too many.
-fn exactly<'de, D: Deserializer<'de>, T: Deserialize<'de>, const N: usize>(
+pub(super) fn exactly<'de, D: Deserializer<'de>, T: Deserialize<'de>, const N: usize>(
     deserializer: D,
 ) -> Result<[T; N], D::Error> {
     let values = Vec::<T>::deserialize(deserializer)?;

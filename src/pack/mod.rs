@@ -6,11 +6,14 @@ mod load;
 mod locate;
 mod manifest;
 mod record;
+mod speech;
 
 pub use load::Pack;
 pub use locate::default_pack;
 pub use manifest::*;
 pub use record::{FileRecord, replace};
+use speech::check_speech;
+pub use speech::{DecoderKind, DecoderSpec, GenerationSpec, Method};
 
 use std::path::PathBuf;
 

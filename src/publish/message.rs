@@ -176,6 +176,7 @@ mod tests {
                 caption: "a red door".into(),
                 score: 0.25,
             }],
+            candidates: Vec::new(),
             ms: StageTimes {
                 embed: 41.5,
                 total: 44.0,

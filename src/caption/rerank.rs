@@ -1,0 +1,108 @@
+//! One of several generated captions, by what the decoder, the frame and the others say of it.
+
+use crate::datastore::dot;
+
+/// A candidate with what is known of it.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Candidate {
+    /// The sentence.
+    pub caption: String,
+    /// Mean log-probability of its tokens (natural logarithm).
+    pub log_probability: f32,
+    /// Cosine of the realigned frame and its centred embedding: aCLIP-S before weight and cut.
+    pub score: f32,
+    /// Mean cosine of its centred embedding with the other candidates'; 1 when it is alone.
+    pub agreement: f32,
+}
+
+/// Weights of the choice; the log-probability has weight one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Weights {
+    /// Of the score.
+    pub score: f32,
+    /// Of the agreement.
+    pub agreement: f32,
+}
+
+/// Puts candidates together with their embeddings (centred, of length one, one for each) and brings
+/// the best to the front: the highest log-probability + `weights.score` score + `weights.agreement`
+/// agreement. `realigned` has length one. Ties go to the earlier.
+pub fn rerank(
+    captions: Vec<(String, f32)>,
+    embeddings: &[Vec<f32>],
+    realigned: &[f32],
+    weights: Weights,
+) -> Vec<Candidate> {
+    let mut candidates: Vec<Candidate> = captions
+        .into_iter()
+        .zip(embeddings)
+        .enumerate()
+        .map(|(at, ((caption, log_probability), embedding))| {
+            let others: Vec<f32> = embeddings
+                .iter()
+                .enumerate()
+                .filter(|(other, _)| *other != at)
+                .map(|(_, other)| dot(embedding, other))
+                .collect();
+            Candidate {
+                caption,
+                log_probability,
+                score: dot(embedding, realigned),
+                agreement: match others.len() {
+                    0 => 1.0,
+                    n => others.iter().sum::<f32>() / n as f32,
+                },
+            }
+        })
+        .collect();
+    let merit = |c: &Candidate| {
+        c.log_probability + weights.score * c.score + weights.agreement * c.agreement
+    };
+    candidates.sort_by(|a, b| merit(b).total_cmp(&merit(a)));
+    candidates
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_weight_has_its_say() {
+        let captions = || {
+            vec![
+                ("likely".to_owned(), -0.5),
+                ("seen".to_owned(), -0.9),
+                ("agreed".to_owned(), -0.8),
+            ]
+        };
+        // The frame points along the first axis, where "seen" is; the other two lie together.
+        let embeddings = [vec![0.0, 1.0], vec![1.0, 0.0], vec![0.6, 0.8]];
+        let first = |score, agreement| {
+            let best = rerank(
+                captions(),
+                &embeddings,
+                &[1.0, 0.0],
+                Weights { score, agreement },
+            );
+            best[0].caption.clone()
+        };
+        assert_eq!(first(0.0, 0.0), "likely");
+        assert_eq!(first(2.0, 0.0), "seen");
+        assert_eq!(first(0.0, 2.0), "agreed");
+    }
+
+    #[test]
+    fn one_alone_agrees_with_itself() {
+        let alone = rerank(
+            vec![("a".to_owned(), -1.0)],
+            &[vec![0.6, 0.8]],
+            &[1.0, 0.0],
+            Weights {
+                score: 1.0,
+                agreement: 1.0,
+            },
+        );
+        assert_eq!(alone.len(), 1);
+        assert_eq!((alone[0].agreement, alone[0].score), (1.0, 0.6));
+    }
+}

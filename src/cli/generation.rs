@@ -1,0 +1,87 @@
+//! Options that replace the pack's settings of how its decoder speaks.
+
+use clap::{Args, ValueEnum};
+
+use crate::{
+    caption::Hidden,
+    captioner::Captioner,
+    engine::Engine,
+    pack::{Method, Pack, PackError},
+};
+
+/// How captions are made, where it differs from the pack's own settings.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Generation (default: what the pack says)")]
+pub struct GenerationArgs {
+    /// How tokens are chosen.
+    #[arg(long, value_name = "METHOD")]
+    method: Option<Method>,
+    /// Captions that are followed at once, or drawn.
+    #[arg(long, value_name = "NUMBER")]
+    candidates: Option<usize>,
+    /// How many retrieved captions the decoder is given.
+    #[arg(long, value_name = "NUMBER")]
+    retrieved: Option<usize>,
+    /// Weight of aCLIP-S in the choice among the candidates.
+    #[arg(long, value_name = "WEIGHT")]
+    score_weight: Option<f32>,
+    /// Weight of the candidates' agreement in that choice.
+    #[arg(long, value_name = "WEIGHT")]
+    agreement_weight: Option<f32>,
+    /// Divides the logits before sampling.
+    #[arg(long, value_name = "NUMBER")]
+    temperature: Option<f32>,
+    /// Captions are judged by log-probability / tokens^this.
+    #[arg(long, value_name = "NUMBER")]
+    length_power: Option<f32>,
+    /// Milliseconds after which the best caption so far is taken.
+    #[arg(long, value_name = "MS")]
+    deadline_ms: Option<u64>,
+    /// Keeps a part of the condition from the decoder, to measure its worth (may be repeated).
+    #[arg(long, value_name = "PART")]
+    hide: Vec<Part>,
+}
+
+/// A part of the decoder's condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// The grid of image features.
+    Cells,
+    /// The realigned embedding.
+    Realigned,
+    /// The retrieved captions.
+    Retrieved,
+}
+
+impl GenerationArgs {
+    /// Puts the options into the pack's manifest and loads its chain.
+    ///
+    /// # Errors
+    /// When a value is out of range, or as [`Captioner::load`].
+    pub fn load(&self, pack: &mut Pack, engine: &dyn Engine) -> Result<Captioner, PackError> {
+        fn set<T: Copy>(setting: &mut T, option: Option<T>) {
+            if let Some(value) = option {
+                *setting = value;
+            }
+        }
+        let spec = &mut pack.manifest.generation;
+        set(&mut spec.method, self.method);
+        set(&mut spec.candidates, self.candidates);
+        set(&mut spec.score_weight, self.score_weight);
+        set(&mut spec.agreement_weight, self.agreement_weight);
+        set(&mut spec.temperature, self.temperature);
+        set(&mut spec.length_power, self.length_power);
+        set(&mut spec.deadline_ms, self.deadline_ms);
+        if let Some(decoder) = &mut pack.manifest.decoder {
+            set(&mut decoder.retrieved, self.retrieved);
+        }
+        pack.check_manifest()?;
+        let mut captioner = Captioner::load(pack, engine)?;
+        captioner.hide(Hidden {
+            cells: self.hide.contains(&Part::Cells),
+            realigned: self.hide.contains(&Part::Realigned),
+            retrieved: self.hide.contains(&Part::Retrieved),
+        });
+        Ok(captioner)
+    }
+}

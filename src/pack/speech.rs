@@ -1,0 +1,199 @@
+//! The decoder's part of `pack.toml`: what it is and how it is let speak.
+
+use serde::Deserialize;
+
+use super::{Manifest, manifest::exactly};
+
+/// The small language model and its tokenizer.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DecoderSpec {
+    /// How the condition reaches it.
+    pub kind: DecoderKind,
+    /// ONNX file within the pack: the transformer with its cache.
+    pub file: String,
+    /// ONNX file within the pack: from the condition to prefix positions.
+    pub prefix: String,
+    /// `tokenizer.json` within the pack.
+    pub tokenizer: String,
+    /// Rows and columns of the grid over the image tower's map.
+    #[serde(deserialize_with = "exactly")]
+    pub grid: [usize; 2],
+    /// How many of the nearest captions it's given.
+    pub retrieved: usize,
+    /// Numbers in a position.
+    pub width: usize,
+    /// Number of layers.
+    pub layers: usize,
+    /// Attention heads in each layer; they share `width` evenly.
+    pub heads: usize,
+    /// Id before the first word.
+    pub begin_id: u32,
+    /// Id that ends a caption.
+    pub end_id: u32,
+    /// Ids that are no words. Default: none.
+    #[serde(default)]
+    pub never_ids: Vec<u32>,
+    /// The most tokens of a caption, its end included.
+    pub max_tokens: usize,
+    /// Whether a caption's first letter is made a capital. Default: false.
+    #[serde(default)]
+    pub capitalise: bool,
+}
+
+/// How the condition reaches a decoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DecoderKind {
+    /// As positions before its words ([`crate::decoder::PrefixDecoder`]).
+    Prefix,
+}
+
+/// How a decoder is let speak, and how one of its captions is chosen.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GenerationSpec {
+    /// How tokens are chosen. Default: "beam".
+    pub method: Method,
+    /// Captions that are followed at once ("beam") or drawn ("sample"). Default: 3.
+    pub candidates: usize,
+    /// Divides the logits before sampling. Default: 1.
+    pub temperature: f32,
+    /// Samples come from the likeliest tokens that together have this probability. Default: 0.9.
+    pub top_p: f32,
+    /// A caption of n tokens is judged by its log-probability / n^this. Default: 0.7.
+    pub length_power: f32,
+    /// Fewest tokens before the end. Default: 3.
+    pub min_tokens: usize,
+    /// No run of so many tokens is said twice; 0 allows it. Default: 3.
+    pub no_repeat: usize,
+    /// Weight of aCLIP-S beside the log-probability when one of the candidates is chosen; 0 leaves
+    /// the choice to the decoder. Default: 0.
+    pub score_weight: f32,
+    /// Weight of the mean cosine with the other candidates in that choice. Default: 0.
+    pub agreement_weight: f32,
+    /// Milliseconds after which the best caption so far is taken. Default: 1000.
+    pub deadline_ms: u64,
+}
+
+impl Default for GenerationSpec {
+    fn default() -> Self {
+        Self {
+            method: Method::Beam,
+            candidates: 3,
+            temperature: 1.0,
+            top_p: 0.9,
+            length_power: 0.7,
+            min_tokens: 3,
+            no_repeat: 3,
+            score_weight: 0.0,
+            agreement_weight: 0.0,
+            deadline_ms: 1000,
+        }
+    }
+}
+
+/// How tokens are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// Nothing is generated: the caption comes from the datastore.
+    Retrieve,
+    /// The likeliest token each time.
+    Greedy,
+    /// Several captions at once, the likeliest kept.
+    Beam,
+    /// Drawn at random from the likely tokens (seeded: the same frame gets the same caption).
+    Sample,
+}
+
+/// Ranges of `[decoder]` and `[generation]`: (field, found, expected) of the first that is off.
+pub(super) fn check_speech(m: &Manifest) -> Result<(), (String, String, &'static str)> {
+    let g = &m.generation;
+    let positive = |v: f32| v.is_finite() && v > 0.0;
+    let weight = |v: f32| v.is_finite() && v >= 0.0;
+    let mut checks = vec![
+        (
+            "generation.candidates",
+            (1..=64).contains(&g.candidates),
+            g.candidates.to_string(),
+            "1 to 64",
+        ),
+        (
+            "generation.temperature",
+            positive(g.temperature),
+            g.temperature.to_string(),
+            "a positive number",
+        ),
+        (
+            "generation.top_p",
+            positive(g.top_p) && g.top_p <= 1.0,
+            g.top_p.to_string(),
+            "above 0, at most 1",
+        ),
+        (
+            "generation.length_power",
+            weight(g.length_power),
+            g.length_power.to_string(),
+            "0 or more",
+        ),
+        (
+            "generation.score_weight",
+            weight(g.score_weight),
+            g.score_weight.to_string(),
+            "0 or more",
+        ),
+        (
+            "generation.agreement_weight",
+            weight(g.agreement_weight),
+            g.agreement_weight.to_string(),
+            "0 or more",
+        ),
+        (
+            "generation.deadline_ms",
+            g.deadline_ms > 0,
+            g.deadline_ms.to_string(),
+            "1 or more",
+        ),
+    ];
+    if let Some(d) = &m.decoder {
+        let grid = d.grid.iter().all(|side| (1..=64).contains(side));
+        let heads = d.heads > 0 && d.width > 0 && d.width.is_multiple_of(d.heads);
+        checks.extend([
+            (
+                "decoder.grid",
+                grid,
+                format!("{:?}", d.grid),
+                "1 to 64 rows and columns",
+            ),
+            (
+                "decoder.retrieved",
+                d.retrieved <= 256,
+                d.retrieved.to_string(),
+                "0 to 256",
+            ),
+            (
+                "decoder.layers",
+                (1..=256).contains(&d.layers),
+                d.layers.to_string(),
+                "1 to 256",
+            ),
+            (
+                "decoder.heads",
+                heads,
+                format!("{} with width {}", d.heads, d.width),
+                "a divisor of decoder.width",
+            ),
+            (
+                "decoder.max_tokens",
+                (2..=4096).contains(&d.max_tokens),
+                d.max_tokens.to_string(),
+                "2 to 4096",
+            ),
+        ]);
+    }
+    match checks.into_iter().find(|(_, fits, ..)| !fits) {
+        Some((field, _, found, expected)) => Err((field.to_owned(), found, expected)),
+        None => Ok(()),
+    }
+}
