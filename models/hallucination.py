@@ -23,12 +23,12 @@ the more general lines that it belongs to. The rule:
 2. In the caption a word counts if the lexicon has it as a noun. A word marked * there, which can also be
    a verb or adjective, counts only where it reads as a noun: not before another noun or a colour, not
    behind a person, an animal, "to", "is", "who", an adverb, or "and" behind no noun, and with an ending
-   not behind a noun either. It is a rule of thumb and errs towards not counting. A camera that someone smiles
-   at is not in the picture and not counted.
+   not behind a noun either. It is a rule of thumb and errs towards not counting. The camera that
+   someone smiles at and the photo that they pose for are not in the picture and not counted.
 3. A noun is supported if a supporting text contains it, a synonym, a word that implies it, or a more
    specific word. A more general word doesn't support it ("animal" doesn't support "dog", "dog" supports
-   "animal"), except where the lexicon says that it doesn't gainsay it ("person" supports "man", not the
-   other way round the gender: "woman" doesn't support "man").
+   "animal"), except where the lexicon says that it doesn't gainsay it ("person" supports "man";
+   "woman" doesn't).
 4. In supporting texts every reading of a word counts ("bikes" supports "a bike").
 
 Words that the lexicon lacks are never counted, neither for nor against; `--unknown` lists them.
@@ -47,19 +47,26 @@ HERE = pathlib.Path(__file__).resolve().parent
 LONGEST = 3  # words of a fixed expression
 
 COLOURS = frozenset(
-    "red blue green yellow white black brown grey gray orange pink purple tan golden silver beige blonde dark bright colored coloured".split()
+    "red blue green yellow white black brown grey gray orange pink purple tan golden silver beige blonde dark "
+    "bright colored coloured".split()
 )
 # What a verb follows. An adverb (-ly) and a person or animal do so too.
-BEFORE_A_VERB = frozenset("to is are was were be being has have who that which he she they it can will not also then others".split())
+BEFORE_A_VERB = frozenset(
+    "to is are was were be being who that which he she they it can will not also then others".split()
+)
 ARTICLES = frozenset("a an the one his her".split())
 NOT_ADVERBS = frozenset("family butterfly fly lily jelly belly curly ugly holy".split())
-# No camera is seen where people smile at it, and a body of water is water.
-IDIOMS = re.compile(r"\b(at|for|to|towards?|into|by|from|near|facing|front of) (the|a) camera\b|\bbod(y|ies) of(?= water)")
+# No camera is seen where people smile at it, no photo where they pose for it; a body of water is water.
+IDIOMS = re.compile(
+    r"\b(at|for|to|towards?|into|by|from|near|facing|front of) (the|a) camera\b"
+    r"|\bfor (a|the|their|his|her) (group )?(photo|picture|photograph|portrait)s?\b|\bbod(y|ies) of(?= water)"
+)
 FUNCTION_WORDS = frozenset(
-    "a an the his her its their this that these those some several many few all both each other another one two three four "
-    "five six seven eight nine ten and or but of in on at by to from with without for into onto over under through near "
-    "behind beside between across along around up down out off against as while is are was be being been has have had he "
-    "she it they them him who which there not very s t front side back top group couple pair background".split()
+    "a an the his her its their this that these those some several many few all both each other another one two "
+    "three four five six seven eight nine ten and or but of in on at by to from with without for into onto over "
+    "under through near behind beside between across along around up down out off against as while is are was be "
+    "being been has have had he she it they them him who which there not very s t front side back top group couple "
+    "pair background".split()
 )
 
 
@@ -148,7 +155,8 @@ class Lexicon:
         self.named = {name: things[0] for name, things in named.items()}
         self.joined = {noun.replace("_", ""): noun for noun in self.things if "_" in noun}  # written as one word
         self.words = set(self.things) | {word for thing in lines for word in thing.implied_by}
-        self.animate = {w for name in ("person", "animal") for thing in self._all_below(self.named[name]) for w in thing.words}
+        animate = self._all_below(self.named["person"]) | self._all_below(self.named["animal"])
+        self.animate = {word for thing in animate for word in thing.words}
         self.mentioned = functools.lru_cache(maxsize=None)(self._mentioned)
         self.supporting = functools.lru_cache(maxsize=None)(self._supporting)
 
@@ -199,7 +207,7 @@ class Lexicon:
         while words:
             for length in range(min(LONGEST, len(words)), 0, -1):
                 base = self._base("_".join(words[:length]))
-                if base is None and length == 2 and words[0] not in FUNCTION_WORDS:
+                if base is None and length == 2 and not FUNCTION_WORDS & set(words[:2]):
                     base = self._base("".join(words[:length]))
                 if base or length == 1:
                     chunks.append(("_".join(words[:length]), base))
@@ -228,7 +236,8 @@ class Lexicon:
                 return before in ARTICLES and after_base not in self.things and after != "and"
         if before == "and":
             other, other_base = chunks[position - 2] if position >= 2 else ("", None)
-            return other_base in self.things and (written == base or other != other_base)  # hats and bats; "a hat and bats"?
+            # "hats and bats", but not "to a park and watches"
+            return other_base in self.things and (written == base or other != other_base)
         adverb = before.endswith("ly") and before not in NOT_ADVERBS
         # In "a man in a jacket watches" it is a verb; "hockey sticks" is given up for that.
         inflected = written != base and before_base in self.things
@@ -290,17 +299,17 @@ def main():
     parser.add_argument("--references", type=pathlib.Path, required=True, help="TSV of image and caption")
     parser.add_argument("--k", type=int, default=13, help="nearest captions that support. Default: 13")
     parser.add_argument("--check", action="store_true", help="the shares of people and of other pictures' captions")
-    parser.add_argument("--show", type=int, default=0, metavar="N", help="print N captions with what only references leave unsupported")
-    parser.add_argument("--unknown", type=int, default=0, metavar="N", help="print the N most frequent words that nothing here knows")
+    parser.add_argument("--show", type=int, default=0, metavar="N", help="print N captions with unsupported nouns")
+    parser.add_argument("--unknown", type=int, default=0, metavar="N", help="print the N most frequent unknown words")
     args = parser.parse_args()
     lexicon, references = Lexicon(), load_references(args.references)
 
-    print("| captions | nouns a caption | unsupported | by the references alone | captions with one by the references alone |")
+    print("| captions | nouns a caption | unsupported | by the references alone | captions with such a noun |")
     print("|---|---|---|---|---|")
 
     def row(name, loose, strict):
         print(f"| {name} | {strict.nouns / max(strict.captions, 1):.2f} | {f'{loose.share:.3f}' if loose else ''} | "
-              f"{strict.share:.3f} | {strict.with_unsupported / max(strict.captions, 1):.3f} |")  # fmt: skip
+              f"{strict.share:.3f} | {strict.with_unsupported / max(strict.captions, 1):.3f} |")
 
     said = []
     if args.check:
@@ -320,7 +329,7 @@ def main():
         words = collections.Counter(
             written for caption, _ in said for written, base in lexicon._chunks(caption)
             if base not in lexicon.things and written not in FUNCTION_WORDS | COLOURS
-        )  # fmt: skip
+        )
         print(" ".join(f"{word}({count})" for word, count in words.most_common(args.unknown)))
 
 

@@ -35,6 +35,8 @@ class Nouns(unittest.TestCase):
 
     def test_idioms(self):
         self.check("A boy smiles at the camera by a body of water", "boy", "water")
+        self.check("A girl poses for a photo", "girl")
+        self.check("People walk past a fountain", "people", "fountain")
         self.check("A boy holds a camera", "boy", "camera")
 
 
