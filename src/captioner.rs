@@ -121,6 +121,9 @@ impl Captioner {
     }
 }
 
+/// How many rows of one picture are reckoned with when some are left out.
+const MOST_LEFT_OUT: usize = 32;
+
 /// Milliseconds since `at`, which becomes now.
 fn lap(at: &mut Instant) -> f32 {
     let now = Instant::now();
@@ -159,13 +162,32 @@ impl Captioner {
     ///
     /// # Errors
     /// When the datastore has no captions or the engine fails.
-    pub fn say(&mut self, features: &ImageFeatures, mut ms: StageTimes) -> Result<Description> {
+    pub fn say(&mut self, features: &ImageFeatures, ms: StageTimes) -> Result<Description> {
+        self.say_without(features, ms, &|_| false)
+    }
+
+    /// As [`Captioner::say`], with rows of the datastore that are not to be retrieved: those that
+    /// were made from this very picture, when the datastore is being augmented.
+    ///
+    /// # Errors
+    /// As [`Captioner::say`].
+    pub fn say_without(
+        &mut self,
+        features: &ImageFeatures,
+        mut ms: StageTimes,
+        left_out: &dyn Fn(usize) -> bool,
+    ) -> Result<Description> {
         let mut at = Instant::now();
         let realigned = self.realignment.realign(&features.embedding);
         ms.realign = lap(&mut at);
         let wanted = self.speaker.as_ref().map_or(0, |s| s.wants().retrieved);
         let count = self.spec.candidates.max(self.spec.neighbours).max(wanted);
-        let hits = self.rows.nearest(&realigned, count);
+        let mut hits = self.rows.nearest(&realigned, count);
+        if hits.iter().any(|hit| left_out(hit.row)) {
+            hits = self.rows.nearest(&realigned, count + MOST_LEFT_OUT);
+            hits.retain(|hit| !left_out(hit.row));
+            hits.truncate(count);
+        }
         ms.retrieve = lap(&mut at);
         let chosen =
             choose(&self.rows, &hits, &self.spec).context("the datastore has no captions")?;
