@@ -31,10 +31,12 @@ from safetensors.numpy import load_file
 from decoder import generate, prepare, text
 from decoder.batches import Batches, dev_condition
 from decoder.cider import CiderD
+from decoder.data import pad
 from decoder.model import Config, Decoder
 
 HERE = pathlib.Path(__file__).resolve().parent
 EMA = 0.998
+PARTS = ["cells", "realigned", "retrieved"]
 SAMPLES = 5
 
 
@@ -54,8 +56,9 @@ class Run:
         self.curve.parent.mkdir(exist_ok=True)
         torch.manual_seed(args.seed)
         self.config = Config(
-            vocabulary=tokenizer.get_vocab_size(), width=args.width, layers=args.layers, dropout=args.dropout
-        )
+            vocabulary=tokenizer.get_vocab_size(), width=args.width, layers=args.layers, dropout=args.dropout,
+            texts=args.texts,
+        )  # fmt: skip
         self.model = Decoder(self.config)
         self.average = Decoder(self.config)
         self.average.load_state_dict(self.model.state_dict())
@@ -100,7 +103,7 @@ class Run:
         said = {}
         for start in range(0, len(names), 100):
             block = slice(start, min(start + 100, len(names)))
-            condition = dev_condition(self.p, block, k, **parts)
+            condition = dev_condition(self.p, block, k, self.config.texts, **parts)
             cache = model.prefix(*condition.arguments())
             if width:
                 ids = generate.beam(model, cache, condition.seen, width)
@@ -111,6 +114,7 @@ class Run:
 
     def score_dev(self, **options):
         """(mean CIDEr-D by our tokens, mean words) on dev."""
+        options = {part: False for part in self.args.hide} | options
         said = self.say_dev(**options)
         scores = [self.dev.score(name, tokens(caption)) for name, caption in said.items()]
         return float(np.mean(scores)), float(np.mean([len(c.split()) for c in said.values()]))
@@ -167,7 +171,7 @@ def train(run, batches):
 
 
 def reinforce(run, batches):
-    """Self-critical training on the photographs, with a little cross-entropy to keep it speaking English."""
+    """Self-critical training on the photographs."""
     args = run.args
     optimiser = optimiser_for(run.model, args.reinforce_rate, 0.0)
     first = run.load("reinforce.pt")
@@ -187,9 +191,10 @@ def reinforce(run, batches):
         for condition, ids, photographs in batches.epoch(1000 + epoch):
             # Dropout stays off: the samples have to come from the policy whose gradient is taken.
             run.model.eval()
-            cache = run.model.prefix(*condition.arguments())
-            detached = [(k.detach(), v.detach()) for k, v in cache]
-            said = generate.sample(run.model, detached, condition.seen, SAMPLES, 1.0, generator)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                cache = run.model.prefix(*condition.arguments())
+                detached = [(k.detach(), v.detach()) for k, v in cache]
+                said = generate.sample(run.model, detached, condition.seen, SAMPLES, 1.0, generator)
             scores = np.array([
                 [reward.score(photo, tokens(run.text(i)) + (end if text.END in i else [])) for i in several]
                 for photo, several in zip(photographs, said.tolist())
@@ -197,7 +202,9 @@ def reinforce(run, batches):
             advantage = (scores - (scores.sum(1, keepdims=True) - scores) / (SAMPLES - 1)).astype(np.float32)
             n, m, t = said.shape
             inputs = torch.cat([torch.full((n, m, 1), text.BEGIN), said[:, :, :-1]], 2)
-            logits = run.model.say(inputs, cache, condition.seen)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                logits = run.model.say(inputs, cache, condition.seen)
+            logits = logits.float()
             logits[..., text.PAD] = logits[..., text.BEGIN] = -1e9
             chosen = logits.log_softmax(-1).gather(3, said.unsqueeze(3)).squeeze(3)
             live = (said != text.PAD).float()
@@ -225,7 +232,11 @@ def load_prepared(args):
         text.train_tokenizer([c for c in captions if c], args.vocabulary).save(str(path))
     from tokenizers import Tokenizer
 
-    return p, Tokenizer.from_file(str(path))
+    tokenizer = Tokenizer.from_file(str(path))
+    if args.texts:
+        cleaned = (text.clean(caption, p.forms) for caption in p.row_captions)
+        p.row_ids = pad([tokenizer.encode(c).ids[:14] if c else [] for c in cleaned], 14)
+    return p, tokenizer
 
 
 def main():
@@ -247,18 +258,22 @@ def main():
     parser.add_argument("--rate", type=float, default=7e-4)
     parser.add_argument("--coco", type=int, default=16, help="COCO pictures in each batch, beside 64 photographs")
     parser.add_argument("--retrieved", type=int, default=8, help="captions that the pack's decoder is given")
-    parser.add_argument("--reinforce-epochs", type=int, default=10)
-    parser.add_argument("--reinforce-rate", type=float, default=1e-4)
+    parser.add_argument("--texts", type=int, default=0, help="retrieved captions read as words too (experiment)")
+    parser.add_argument("--hide", choices=PARTS, action="append", default=[], help="parts never shown (ablation)")
+    parser.add_argument("--reinforce-epochs", type=int, default=8)
+    parser.add_argument("--reinforce-rate", type=float, default=7e-5)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     p, tokenizer = load_prepared(args)
     if args.stage == "prepare":
         return
     run = Run(args, p, tokenizer)
+    fixed = {part: part not in args.hide for part in PARTS} if args.hide else None
+    batches = lambda coco: Batches(p, tokenizer, run.config.most_tokens, coco=coco, fixed=fixed, texts=args.texts)
     if args.stage == "train":
-        train(run, Batches(p, tokenizer, run.config.most_tokens, coco=args.coco))
+        train(run, batches(args.coco))
     elif args.stage == "reinforce":
-        reinforce(run, Batches(p, tokenizer, run.config.most_tokens, coco=0))
+        reinforce(run, batches(0))
     else:
         from decoder import export
 

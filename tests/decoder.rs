@@ -183,7 +183,7 @@ fn a_pack_whose_decoder_does_not_fit_is_refused_with_its_file() {
         fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
     }
     let manifest = fs::read_to_string("models/default/pack.toml").unwrap();
-    let mut refused = |from: &str, to: &str| {
+    let refused = |from: &str, to: &str| {
         assert!(manifest.contains(from), "{from}");
         fs::write(
             folder.path().join("pack.toml"),

@@ -23,9 +23,18 @@ class Condition:
     retrieved: torch.Tensor
     scores: torch.Tensor
     seen: torch.Tensor
+    texts: torch.Tensor | None = None
 
     def arguments(self):
-        return self.cells, self.realigned, self.retrieved, self.scores, self.seen
+        return self.cells, self.realigned, self.retrieved, self.scores, self.seen, self.texts
+
+    def read(self, rows, found, count):
+        """Adds the words of the first `count` retrieved captions. `rows`: token ids of every caption that
+        can be retrieved [rows, t]; `found` [n, k]."""
+        self.texts = torch.from_numpy(rows[found[:, :count]])
+        shown = (self.texts != text.PAD).flatten(1) & self.seen[:, 10:11]
+        self.seen = torch.cat([self.seen, shown], 1)
+        return self
 
 
 def visible(n, k, cells=True, realigned=True, retrieved=True):
@@ -37,23 +46,25 @@ def visible(n, k, cells=True, realigned=True, retrieved=True):
     return seen
 
 
-def dev_condition(p, block, k, **parts):
+def dev_condition(p, block, k, texts=0, **parts):
     """The condition of dev photographs, as on the device."""
     cells = torch.from_numpy(data.scaled_cells(p.dev_cells[block]) * np.sqrt(1280).astype(np.float32))
     retrieved = torch.from_numpy(p.rows[p.dev_found[block, :k]].astype(np.float32))
     n = len(cells)
-    return Condition(
+    condition = Condition(
         cells, torch.from_numpy(p.dev_realigned[block]), retrieved, torch.from_numpy(p.dev_scores[block, :k].copy()),
         visible(n, k, **parts),
     )  # fmt: skip
+    return condition.read(p.row_ids, p.dev_found[block], texts) if texts else condition
 
 
 class Batches:
     """`epoch(number)` yields (condition, token ids [n, m, t], photographs' numbers, -1 for COCO)."""
 
-    def __init__(self, p, tokenizer, most_tokens, photographs=64, coco=16, fixed=None):
-        """`fixed` hides the same parts always (an ablation): a dict for `visible`."""
-        self.p, self.photographs, self.coco_count, self.fixed = p, photographs, coco, fixed
+    def __init__(self, p, tokenizer, most_tokens, photographs=64, coco=16, fixed=None, texts=0):
+        """`fixed` hides the same parts always (an ablation): a dict for `visible`. `texts`: retrieved
+        captions that are also read as words."""
+        self.p, self.photographs, self.coco_count, self.fixed, self.texts = p, photographs, coco, fixed, texts
 
         def encode(several):
             """[(ids, says left or right)] of the captions that fit."""
@@ -94,11 +105,12 @@ class Batches:
             parts.update({name: np.full(n + m, flag) for name, flag in self.fixed.items()})
             if self.fixed.get("cells"):
                 parts["cells"] = np.arange(n + m) < n
-        return Condition(
+        condition = Condition(
             torch.from_numpy(cells), torch.from_numpy(realigned.astype(np.float32)),
             torch.from_numpy(p.rows[found].astype(np.float32)), torch.from_numpy(scores.copy()),
             visible(n + m, k, **parts),
         )  # fmt: skip
+        return condition.read(p.row_ids, found, self.texts) if self.texts else condition
 
     def draw(self, random, several, mirrored):
         """Five captions of one picture, without sides when it's mirrored; repeats when there are fewer."""

@@ -20,6 +20,7 @@ def sample(model, cache, seen, each=1, temperature=None, generator=None):
     for at in range(model.config.most_tokens - 1):
         seen = torch.cat([seen, torch.ones(n * each, 1, dtype=torch.bool)], 1)
         logits, cache = model.step(ids, at, cache, seen)
+        logits = logits.float()
         logits[:, PAD] = logits[:, BEGIN] = -1e9
         if temperature is None:
             ids = logits.argmax(1)

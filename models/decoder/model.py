@@ -4,7 +4,7 @@ Prefix positions see each other, words see the prefix and what was said before (
 model, Raffel et al., arXiv 1910.10683, section 3.2.1). One stack of weights serves both, and the
 prefix's keys and values are computed once for all captions of a picture.
 
-prefix = [grid cells] + [realigned embedding] + [retrieved captions]
+prefix = [grid cells] + [realigned embedding] + [retrieved captions] (+ [their words], an experiment)
   grid cells   the image tower's last map averaged to 3 x 3 cells; pooling it again gives the embedding
   realigned    W (f - mean_x), length one
   retrieved    centred caption embeddings, length one, best first, each with its score
@@ -29,6 +29,8 @@ class Config:
     embedding: int = 384
     most_retrieved: int = 20
     most_tokens: int = 22
+    # Retrieved captions that are also read as words; 0 in the pack (models/README.md says why).
+    texts: int = 0
     dropout: float = 0.25
 
 
@@ -70,6 +72,7 @@ class Decoder(nn.Module):
         self.score = nn.Linear(1, c.width)
         # Positions of the cells, one kind for the realigned, ranks of the retrieved.
         self.place = nn.Parameter(torch.randn(c.cells + 1 + c.most_retrieved, c.width) * 0.02)
+        self.text_rank = nn.Parameter(torch.randn(c.texts, c.width) * 0.02) if c.texts else None
         self.word = nn.Embedding(c.vocabulary, c.width)
         self.position = nn.Embedding(c.most_tokens, c.width)
         self.layers = nn.ModuleList(Layer(c) for _ in range(c.layers))
@@ -96,9 +99,18 @@ class Decoder(nn.Module):
         x = torch.cat(parts, 1)
         return x + self.place[: x.shape[1]]
 
-    def prefix(self, cells, realigned, retrieved, scores, seen):
+    def embed_texts(self, texts):
+        """Token ids [n, texts, t] -> [n, texts * t, width]."""
+        n, count, t = texts.shape
+        x = self.word(texts) + self.position.weight[:t] + self.text_rank[:count, None]
+        return x.view(n, count * t, -1)
+
+    def prefix(self, cells, realigned, retrieved, scores, seen, texts=None):
         """Keys and values of every layer, each [n, heads, p, d]. `seen` [n, p]: False hides a position."""
-        x = self.drop(self.embed_prefix(cells, realigned, retrieved, scores))
+        x = self.embed_prefix(cells, realigned, retrieved, scores)
+        if texts is not None:
+            x = torch.cat([x, self.embed_texts(texts)], 1)
+        x = self.drop(x)
         mask = seen[:, None, None, :]
         cache = []
         for layer in self.layers:

@@ -102,7 +102,7 @@ def prepare(pack, datasets, work, caption_cache, coco_embeddings):
     dev_found, dev_scores = device.nearest(dev_realigned, np.full(len(dev), -1))
 
     return Prepared(
-        forms=forms, rows=rows, views=views, train_realigned=train_realigned, coco_realigned=np.stack(coco_realigned),
+        row_captions=store_captions + train_flat + coco_flat, forms=forms, rows=rows, views=views, train_realigned=train_realigned, coco_realigned=np.stack(coco_realigned),
         train=list(train.values()), coco=list(coco.values()), dev=dev, dev_cells=dev_cells,
         dev_realigned=dev_realigned, dev_found=dev_found, dev_scores=dev_scores, store_captions=store_captions,
         realignment=realignment, device_rows=len(device.rows), **retrieved,
