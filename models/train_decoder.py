@@ -8,6 +8,7 @@
   train      cross-entropy on Flickr8k's training photographs and COCO's captions alone
   reinforce  self-critical training from there: CIDEr-D of what it samples (Rennie et al., arXiv
              1612.00563, with the mean of the other samples as the baseline, arXiv 2003.09971)
+  ablate     what each part of the condition is worth on dev, with the trained weights
   export     ONNX graphs with int8 weights and the tokenizer, into the pack
 
 A run has a name (--name). It is seeded, writes a checkpoint after every epoch and goes on from the
@@ -222,6 +223,26 @@ def reinforce(run, batches):
                 mean_words=length, seconds=time.time() - begun)  # fmt: skip
 
 
+def ablate(run):
+    """Dev CIDEr-D (our tokens, greedy) with parts hidden, more or fewer neighbours, other maps. The
+    weights are the same in every row: parts were hidden now and then in training, and the number of
+    neighbours was drawn from 1 to 20; the decoder was trained with the pack's own map."""
+    rows = [("everything", {}), ("image only", {"retrieved": False})]
+    rows += [("without " + part, {part: False}) for part in ("cells", "realigned")]
+    rows += [(part + " only", {p: p == part for p in PARTS}) for part in PARTS]
+    rows += [(f"k = {k}", {"k": k}) for k in (1, 4, 8, 13, 20)]
+    table = [(name, *run.score_dev(**options)) for name, options in rows]
+    for path in run.args.realignment:
+        realignment = prepare.data.read_realignment(path)
+        p = run.p
+        p.dev_realigned, p.dev_found, p.dev_scores = prepare.see_dev(p.dev_cells, p.store_rows, realignment)
+        p.rows[: len(p.store_rows)] = prepare.centred(p.store_rows, realignment)
+        table.append((f"map {path.stem}", *run.score_dev()))
+    print("| condition | CIDEr-D | mean words |\n|---|---|---|")
+    for name, cider, length in table:
+        print(f"| {name} | {cider:.3f} | {length:.1f} |")
+
+
 def load_prepared(args):
     coco = load_file(args.coco_embeddings)["captions"]
     p = prepare.prepare(args.pack, args.data, args.work, args.caption_cache, coco)
@@ -241,7 +262,7 @@ def load_prepared(args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=["prepare", "train", "reinforce", "export"])
+    parser.add_argument("stage", choices=["prepare", "train", "reinforce", "ablate", "export"])
     parser.add_argument("--data", type=pathlib.Path, required=True, help="folder with flickr8k and coco")
     parser.add_argument("--work", type=pathlib.Path, required=True, help="folder for features and checkpoints")
     parser.add_argument("--pack", type=pathlib.Path, default=HERE / "default")
@@ -259,6 +280,7 @@ def main():
     parser.add_argument("--coco", type=int, default=16, help="COCO pictures in each batch, beside 64 photographs")
     parser.add_argument("--retrieved", type=int, default=8, help="captions that the pack's decoder is given")
     parser.add_argument("--texts", type=int, default=0, help="retrieved captions read as words too (experiment)")
+    parser.add_argument("--realignment", type=pathlib.Path, nargs="*", default=[], help="other maps (ablate)")
     parser.add_argument("--hide", choices=PARTS, action="append", default=[], help="parts never shown (ablation)")
     parser.add_argument("--reinforce-epochs", type=int, default=8)
     parser.add_argument("--reinforce-rate", type=float, default=7e-5)
@@ -274,11 +296,13 @@ def main():
         train(run, batches(args.coco))
     elif args.stage == "reinforce":
         reinforce(run, batches(0))
+    elif not (run.load("reinforce.pt") or run.load("train.pt")):
+        raise SystemExit(f"{run.folder}: no checkpoint there; run `train` first")
+    elif args.stage == "ablate":
+        ablate(run)
     else:
         from decoder import export
 
-        if not (run.load("reinforce.pt") or run.load("train.pt")):
-            raise SystemExit(f"{run.folder}: no checkpoint there; run `train` first")
         state = {name: value.numpy() for name, value in run.average.state_dict().items()}
         export.export(state, run.config, args.work / "decoder_tokenizer.json", args.pack, args.retrieved)
 

@@ -31,6 +31,13 @@ def centred(embeddings, realignment):
     return data.unit(embeddings - realignment[2])
 
 
+def see_dev(cells, store_rows, realignment):
+    """Realigned embeddings of dev, and what they retrieve from a datastore: rows and scores."""
+    realigned = realign(cells, realignment)
+    store = data.Store(centred(store_rows, realignment), np.full(len(store_rows), -1))
+    return realigned, *store.nearest(realigned, np.full(len(realigned), -1))
+
+
 class Prepared:
     """Everything a training run reads; see `prepare`."""
 
@@ -98,12 +105,11 @@ def prepare(pack, datasets, work, caption_cache, coco_embeddings):
             retrieved[f"{label}_found"] = np.stack([f for f, _ in parts])  # [views, stores, n, k]
             retrieved[f"{label}_scores"] = np.stack([s for _, s in parts])
         np.savez(cached, **retrieved)
-    dev_realigned = realign(dev_cells, realignment)
-    dev_found, dev_scores = device.nearest(dev_realigned, np.full(len(dev), -1))
+    dev_realigned, dev_found, dev_scores = see_dev(dev_cells, store_rows, realignment)
 
     return Prepared(
         row_captions=store_captions + train_flat + coco_flat, forms=forms, rows=rows, views=views, train_realigned=train_realigned, coco_realigned=np.stack(coco_realigned),
         train=list(train.values()), coco=list(coco.values()), dev=dev, dev_cells=dev_cells,
         dev_realigned=dev_realigned, dev_found=dev_found, dev_scores=dev_scores, store_captions=store_captions,
-        realignment=realignment, device_rows=len(device.rows), **retrieved,
+        realignment=realignment, store_rows=store_rows, **retrieved,
     )  # fmt: skip
