@@ -10,7 +10,7 @@ BUILT = "$${CARGO_TARGET_DIR:-target}/debug/captiond"
 RELEASE = "$${CARGO_TARGET_DIR:-target}/release/captiond"
 VENV = target/venv
 
-.PHONY: help demo test parity bench default-pack samples install clean
+.PHONY: help demo test parity bench bench-search default-pack samples install clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -40,6 +40,10 @@ measure-parity: $(VENV)/ready
 bench: ## cold start, time a frame, memory and size of the release build
 	$(CARGO) build --release --all-features
 	benches/stages $(RELEASE)
+
+bench-search: $(VENV)/ready ## time the search from 1,000 to 1,000,000 rows (needs DATA; faiss-cpu compares)
+	program=$$($(CARGO) bench --all-features --bench search --no-run 2>&1 | sed -n 's/.*(\(.*\))$$/\1/p' | tail -1); \
+	$(VENV)/bin/python benches/search "$$program" --data "$(DATA)" --embeddings target/embeddings
 
 default-pack: $(VENV)/ready ## build models/default again (needs DATA)
 	$(CARGO) build --release --all-features

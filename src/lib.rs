@@ -9,7 +9,8 @@
 //! What a chain is made of comes from a model pack ([`pack`]); [`fit`] makes the realignment
 //! offline and [`eval`] measures it. The method is ReCap ("Linear Alignment of Vision-language
 //! Models for Image Captioning", arXiv 2307.05591).
-#![forbid(unsafe_code)]
+// Not `forbid`: mapping a datastore file (`datastore::FileBytes::map`) is the one exception.
+#![deny(unsafe_code)]
 #![warn(missing_docs)]
 
 // On the device, in the order of the data.

@@ -496,14 +496,14 @@ fn a_datastore_that_does_not_fit() {
         (of_other_tower, ["text_embedding", "other ears"]),
         (of_other_size, ["dimension", "found 9"]),
     ] {
-        put(pack.path(), DATASTORE, &store.to_bytes().unwrap());
+        put(pack.path(), DATASTORE, store.bytes());
         assert_parts(
             &refusal(pack.path()),
             &[DATASTORE, "captiond datastore build"],
         );
         assert_parts(&refusal(pack.path()), &parts);
     }
-    put(pack.path(), DATASTORE, &empty.to_bytes().unwrap());
+    put(pack.path(), DATASTORE, empty.bytes());
     let message = refusal(pack.path());
     assert_parts(&message, &[DATASTORE, "no caption"]);
 

@@ -9,6 +9,7 @@ use anyhow::Context;
 use crate::captioner::Describe;
 use crate::daemon::clock::{Clock, SystemClock};
 use crate::daemon::config::{Config, SourceConfig};
+use crate::daemon::reload::Hangups;
 use crate::daemon::shutdown::Shutdown;
 use crate::daemon::{self, Settings};
 use crate::publish::Publisher;
@@ -18,7 +19,7 @@ use crate::source::FrameSource;
 use crate::source::command::CommandSource;
 use crate::source::folder::{Existing, FolderSource};
 
-/// Caption the frames of a source until stopped (SIGTERM, Ctrl-C)
+/// Caption the frames of a source until stopped (SIGTERM, Ctrl-C); SIGHUP loads the pack again
 #[derive(Debug, Clone, clap::Args)]
 pub struct RunArgs {
     /// The configuration (TOML); docs/captiond.toml is an example with every key
@@ -36,7 +37,7 @@ pub struct RunArgs {
 
 /// Runs the daemon. `load` makes the chain from a pack's folder (`None`: the default pack); it's
 /// called after the configuration was checked, since a model takes longer to load than a typing
-/// error to find.
+/// error to find, and again on every SIGHUP.
 ///
 /// The caller has set up logging, to stderr.
 ///
@@ -44,7 +45,7 @@ pub struct RunArgs {
 /// When the configuration is wrong, the pack can't be loaded or a thread can't be started.
 pub fn run(
     args: &RunArgs,
-    load: impl FnOnce(Option<&Path>) -> anyhow::Result<Box<dyn Describe>>,
+    load: impl Fn(Option<&Path>) -> anyhow::Result<Box<dyn Describe>> + Send + 'static,
 ) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args.config, args.stdout)?;
     // Before the model loads, so that a SIGTERM meanwhile ends the daemon in good order too.
@@ -52,12 +53,17 @@ pub fn run(
     shutdown
         .on_signals()
         .context("can't set up the signal handlers")?;
+    let hangups = Hangups::catch().context("can't set up the handler of SIGHUP")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
 
-    let describe = load(args.pack.as_deref().or(config.pack.as_deref()))?;
+    let pack = args.pack.clone().or(config.pack);
+    let describe = load(pack.as_deref())?;
     if shutdown.requested() {
         return Ok(ExitCode::SUCCESS);
     }
+    let describe = hangups
+        .reload_with(describe, move || load(pack.as_deref()))
+        .context("can't start the reload thread")?;
 
     let mut publishers: Vec<Arc<dyn Publisher>> = Vec::new();
     if args.stdout {
@@ -80,7 +86,14 @@ pub fn run(
         device: config.device,
         interval: config.interval,
     };
-    let tally = daemon::run(settings, source, describe, publishers, clock, &shutdown)?;
+    let tally = daemon::run(
+        settings,
+        source,
+        Box::new(describe),
+        publishers,
+        clock,
+        &shutdown,
+    )?;
     tracing::info!(
         captioned = tally.captioned,
         overtaken = tally.overtaken,

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod config;
 pub mod log_limit;
 pub mod newest;
+pub mod reload;
 pub mod run;
 pub mod shutdown;
 

@@ -1,6 +1,18 @@
 //! Exact search by scanning every row.
+//!
+//! The scan runs in integers ([`super::kernel`]) and keeps a few times as many rows as are asked
+//! for; their scores in floats then give the result, so scores and order are those of a scan in
+//! floats.
 
-use super::Datastore;
+use std::cmp::Ordering;
+
+use ndarray::Array2;
+use pulp::Arch;
+
+use super::{
+    Datastore,
+    kernel::{self, GROUP, IntegerQuery},
+};
 
 /// A row of the datastore with its score.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -22,17 +34,20 @@ pub struct CentredRows {
     inverse_lengths: Vec<f32>,
 }
 
+/// Rows that are scanned for all queries before the next ones are looked at: few enough to stay in
+/// the first-level cache at 384 numbers a row.
+const BLOCK: usize = 64;
+
+/// The scan in integers keeps this many times the rows that are asked for; their scores in floats
+/// then decide. The integers are off by less than 1e-4, so already twice would do.
+const SPARE: usize = 4;
+
 impl CentredRows {
     /// Prepares a datastore for a realignment's text mean, of the same dimension.
     pub fn new(store: Datastore, mean: &[f32]) -> Self {
         let inverse_lengths = (0..store.len())
             .map(|row| {
-                let square: f32 = store
-                    .embedding(row)
-                    .iter()
-                    .zip(mean)
-                    .map(|(e, m)| (e - m) * (e - m))
-                    .sum();
+                let square = centred_square(store.codes(row), store.scale(row), mean);
                 if square > 0.0 {
                     square.sqrt().recip()
                 } else {
@@ -55,24 +70,89 @@ impl CentredRows {
     /// The `count` rows with the highest cosine to `query` (length one), best first; rows of equal
     /// score come in the order of the file, so a result can be repeated.
     pub fn nearest(&self, query: &[f32], count: usize) -> Vec<Hit> {
-        let at_mean = dot(query, &self.mean);
-        let mut hits: Vec<Hit> = (0..self.store.len())
-            .map(|row| {
-                let product = mixed_dot(query, self.store.codes(row)) * self.store.scales[row];
-                Hit {
-                    row,
-                    score: (product - at_mean) * self.inverse_lengths[row],
-                }
-            })
+        self.nearest_many(&[query], count).pop().unwrap_or_default()
+    }
+
+    /// As [`CentredRows::nearest`] for several queries: each row is read once for all of them.
+    pub fn nearest_many(&self, queries: &[impl AsRef<[f32]>], count: usize) -> Vec<Vec<Hit>> {
+        let dimension = self.store.dimension();
+        let integers: Vec<IntegerQuery> = queries
+            .iter()
+            .map(|query| IntegerQuery::new(query.as_ref(), dimension))
             .collect();
-        let order = |a: &Hit, b: &Hit| b.score.total_cmp(&a.score).then(a.row.cmp(&b.row));
-        let count = count.min(hits.len());
-        if count > 0 && count < hits.len() {
-            hits.select_nth_unstable_by(count - 1, order);
+        let at_mean: Vec<f32> = queries
+            .iter()
+            .map(|query| dot(query.as_ref(), &self.mean))
+            .collect();
+        let kept = count.saturating_mul(SPARE).min(self.store.len());
+        let mut best: Vec<Best> = queries.iter().map(|_| Best::new(kept)).collect();
+        if kept > 0 {
+            self.scan(&integers, &at_mean, &mut best);
         }
-        hits.truncate(count);
-        hits.sort_unstable_by(order);
-        hits
+        let found = best.into_iter().zip(queries).zip(&at_mean);
+        found
+            .map(|((best, query), &at_mean)| {
+                let mut hits = best.finish();
+                for hit in &mut hits {
+                    hit.score = self.score(query.as_ref(), at_mean, hit.row);
+                }
+                hits.sort_unstable_by(order);
+                hits.truncate(count);
+                hits
+            })
+            .collect()
+    }
+
+    /// Offers every row with its score in integers to the best of each query.
+    fn scan(&self, queries: &[IntegerQuery], at_mean: &[f32], best: &mut [Best]) {
+        let arch = Arch::new();
+        let mut scales = [0f32; BLOCK];
+        let mut sums = [0i32; BLOCK];
+        let mut groups = [[0i32; GROUP]; BLOCK];
+        for start in (0..self.store.len()).step_by(BLOCK) {
+            let rows = start..(start + BLOCK).min(self.store.len());
+            let codes = self.store.block(rows.clone());
+            for (row, scale) in rows.clone().zip(&mut scales) {
+                *scale = self.store.scale(row);
+            }
+            let block = Block {
+                start,
+                scales: &scales[..rows.len()],
+                inverse_lengths: &self.inverse_lengths[rows],
+            };
+            let mut number = 0;
+            while let [a, b, c, d, ..] = &queries[number..] {
+                kernel::group(arch, codes, [a, b, c, d], &mut groups);
+                for (member, query) in [a, b, c, d].into_iter().enumerate() {
+                    let sums = groups.iter().map(|sums| sums[member]);
+                    let best = &mut best[number + member];
+                    block.offer(sums, query.scale, at_mean[number + member], best);
+                }
+                number += GROUP;
+            }
+            for (number, query) in queries.iter().enumerate().skip(number) {
+                kernel::one(arch, codes, query, &mut sums);
+                let sums = sums.iter().copied();
+                block.offer(sums, query.scale, at_mean[number], &mut best[number]);
+            }
+        }
+    }
+
+    /// Cosine between a query of length one and a centred row.
+    fn score(&self, query: &[f32], at_mean: f32, row: usize) -> f32 {
+        let product = mixed_dot(query, self.store.codes(row)) * self.store.scale(row);
+        (product - at_mean) * self.inverse_lengths[row]
+    }
+
+    /// All centred embeddings, `[rows, dimension]`: four times the size of the codes and more.
+    pub fn centred_matrix(&self) -> Array2<f32> {
+        let mut matrix = Array2::zeros((self.store.len(), self.mean.len()));
+        for (row, mut to) in matrix.outer_iter_mut().enumerate() {
+            to.iter_mut()
+                .zip(self.centred(row))
+                .for_each(|(to, value)| *to = value);
+        }
+        matrix
     }
 
     /// The centred embedding of a row, scaled to length one.
@@ -85,6 +165,98 @@ impl CentredRows {
             .map(|(e, m)| (e - m) * scale)
             .collect()
     }
+}
+
+/// Better score first, then the order of the file.
+fn order(a: &Hit, b: &Hit) -> Ordering {
+    b.score.total_cmp(&a.score).then(a.row.cmp(&b.row))
+}
+
+/// What turns the sums of some rows into scores.
+struct Block<'a> {
+    /// The first row.
+    start: usize,
+    scales: &'a [f32],
+    inverse_lengths: &'a [f32],
+}
+
+impl Block<'_> {
+    /// Offers the rows to one query's best; `sums` has at least as many as there are rows.
+    fn offer(&self, sums: impl Iterator<Item = i32>, scale: f32, at_mean: f32, best: &mut Best) {
+        let rows = sums.zip(self.scales.iter().zip(self.inverse_lengths));
+        for (at, (sum, (row_scale, inverse_length))) in rows.enumerate() {
+            let product = sum as f32 * scale * row_scale;
+            best.offer(Hit {
+                row: self.start + at,
+                score: (product - at_mean) * inverse_length,
+            });
+        }
+    }
+}
+
+/// The best of the rows that were offered, in the order of the file.
+struct Best {
+    count: usize,
+    /// At most twice `count`; the worse half is thrown away when it is full.
+    hits: Vec<Hit>,
+    /// Once there were `count`: what a row has to exceed. Equal is not enough, since it comes later.
+    floor: Option<f32>,
+}
+
+impl Best {
+    fn new(count: usize) -> Self {
+        Self {
+            count,
+            hits: Vec::with_capacity(2 * count),
+            floor: None,
+        }
+    }
+
+    #[inline]
+    fn offer(&mut self, hit: Hit) {
+        if self.floor.is_none_or(|floor| hit.score > floor) {
+            self.hits.push(hit);
+            if self.hits.len() == 2 * self.count {
+                self.keep_best();
+            }
+        }
+    }
+
+    fn keep_best(&mut self) {
+        if self.count > 0 && self.hits.len() > self.count {
+            self.hits.select_nth_unstable_by(self.count - 1, order);
+            self.floor = Some(self.hits[self.count - 1].score);
+        }
+        self.hits.truncate(self.count);
+    }
+
+    fn finish(mut self) -> Vec<Hit> {
+        self.keep_best();
+        self.hits
+    }
+}
+
+/// |scale * codes - mean|^2, in lanes as [`dot`].
+fn centred_square(codes: &[u8], scale: f32, mean: &[f32]) -> f32 {
+    const LANES: usize = 16;
+    let square = |code: u8, mean: f32| {
+        let difference = f32::from(code as i8) * scale - mean;
+        difference * difference
+    };
+    let mut lanes = [0f32; LANES];
+    let (a_blocks, b_blocks) = (codes.chunks_exact(LANES), mean.chunks_exact(LANES));
+    let rest: f32 = a_blocks
+        .remainder()
+        .iter()
+        .zip(b_blocks.remainder())
+        .map(|(&code, &mean)| square(code, mean))
+        .sum();
+    for (codes, means) in a_blocks.zip(b_blocks) {
+        for lane in 0..LANES {
+            lanes[lane] += square(codes[lane], means[lane]);
+        }
+    }
+    lanes.iter().sum::<f32>() + rest
 }
 
 /// Dot product in sixteen lanes: the compiler turns them into vector instructions, which a single
@@ -107,7 +279,8 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     lanes.iter().sum::<f32>() + rest
 }
 
-fn mixed_dot(query: &[f32], codes: &[i8]) -> f32 {
+/// As [`dot`], of floats with codes.
+fn mixed_dot(query: &[f32], codes: &[u8]) -> f32 {
     const LANES: usize = 16;
     let mut lanes = [0f32; LANES];
     let (a_blocks, b_blocks) = (query.chunks_exact(LANES), codes.chunks_exact(LANES));
@@ -115,11 +288,11 @@ fn mixed_dot(query: &[f32], codes: &[i8]) -> f32 {
         .remainder()
         .iter()
         .zip(b_blocks.remainder())
-        .map(|(x, &y)| x * f32::from(y))
+        .map(|(x, &y)| x * f32::from(y as i8))
         .sum();
     for (x, y) in a_blocks.zip(b_blocks) {
         for lane in 0..LANES {
-            lanes[lane] += x[lane] * f32::from(y[lane]);
+            lanes[lane] += x[lane] * f32::from(y[lane] as i8);
         }
     }
     lanes.iter().sum::<f32>() + rest
@@ -174,6 +347,56 @@ mod tests {
         }
         // Recall of the true 13 nearest. Random vectors lie far closer together than captions do.
         assert!(agreed as f32 / (40.0 * 13.0) > 0.95, "{agreed}");
+    }
+
+    /// What `nearest` gave before the scan ran in integers.
+    fn by_floats(rows: &CentredRows, query: &[f32], count: usize) -> Vec<Hit> {
+        let at_mean = dot(query, &rows.mean);
+        let mut hits: Vec<Hit> = (0..rows.store.len())
+            .map(|row| Hit {
+                row,
+                score: rows.score(query, at_mean, row),
+            })
+            .collect();
+        hits.sort_by(order);
+        hits.truncate(count);
+        hits
+    }
+
+    #[test]
+    fn rows_and_scores_are_those_of_a_scan_in_floats() {
+        // Rows: more than a block, and not a multiple of one. Queries: groups and a rest.
+        let rows = vectors(3 * BLOCK + 17, 50);
+        let pairs = rows.iter().map(|row| ("x", row.as_slice()));
+        let store = Datastore::build(pairs, 50, "t").unwrap();
+        let centred = CentredRows::new(store, &[0.02; 50]);
+        let queries = vectors(11, 50);
+        for count in [1, 13, 100, 1000] {
+            let together = centred.nearest_many(&queries, count);
+            for (query, hits) in queries.iter().zip(&together) {
+                assert_eq!(*hits, by_floats(&centred, query, count));
+                assert_eq!(*hits, centred.nearest(query, count));
+            }
+        }
+        assert!(centred.nearest_many(&[] as &[Vec<f32>], 5).is_empty());
+    }
+
+    #[test]
+    fn equal_rows_come_in_the_order_of_the_file() {
+        let (a, b) = ([0.6f32, 0.8], [0.8f32, 0.6]);
+        let rows = (0..500).map(|row| ("x", if row % 3 == 0 { &a[..] } else { &b[..] }));
+        let centred = CentredRows::new(Datastore::build(rows, 2, "t").unwrap(), &[0.0, 0.1]);
+        let found: Vec<usize> = centred.nearest(&a, 7).iter().map(|hit| hit.row).collect();
+        assert_eq!(found, [0, 3, 6, 9, 12, 15, 18]);
+    }
+
+    #[test]
+    fn a_query_of_another_length_or_without_numbers_does_not_panic() {
+        let store = Datastore::build([("a", [1.0f32, 0.0].as_slice())], 2, "t").unwrap();
+        let rows = CentredRows::new(store, &[0.0, 0.0]);
+        for query in [&[][..], &[1.0; 9][..], &[f32::NAN, 0.0][..]] {
+            assert_eq!(rows.nearest(query, 1).len(), 1);
+        }
     }
 
     #[test]

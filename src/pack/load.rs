@@ -11,7 +11,7 @@ use super::{
     DecoderKind, DecoderSpec, FORMAT, Manifest, Mismatch, PackError, PartFile, check_speech, digest,
 };
 use crate::{
-    datastore::Datastore,
+    datastore::{Datastore, FileBytes},
     decoder::{Decoder, PrefixDecoder, Words},
     embedding::{ImageTower, TextTower},
     engine::Engine,
@@ -354,20 +354,20 @@ impl Pack {
         Ok(map)
     }
 
-    /// The datastore.
+    /// The datastore, mapped into memory.
     ///
     /// # Errors
     /// When the pack has none, or it was made with another text tower.
     pub fn datastore(&self) -> Result<Datastore, PackError> {
         let remedy = "make one with `captiond datastore build`";
         let part = self.part(&self.manifest.datastore, "datastore", remedy)?;
-        let bytes = self.bytes(&part.file)?;
+        let file = FileBytes::map(&self.folder.join(&part.file))
+            .map_err(|cause| self.read_error(&part.file, cause))?;
         let fail = |field: &str, found: String, expected: String| {
             let remedy = "build it again with `captiond datastore build`, or copy the pack again";
             self.mismatch(&part.file, field, found, expected, remedy)
         };
-        let store =
-            Datastore::from_bytes(&bytes).map_err(|e| fail(e.field, e.found, e.expected))?;
+        let store = Datastore::from_file(file).map_err(|e| fail(e.field, e.found, e.expected))?;
         if store.is_empty() {
             return Err(fail("captions", "no caption".into(), "at least one".into()));
         }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use captiond::captioner::Describe;
 use captiond::cli::run::{RunArgs, run};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -35,10 +36,12 @@ pub fn be_the_daemon() {
         pack: None,
         stdout: false,
     };
-    let model = FakeModel {
-        takes: Duration::from_millis(takes),
+    let load = move |_: Option<&Path>| -> anyhow::Result<Box<dyn Describe>> {
+        Ok(Box::new(FakeModel {
+            takes: Duration::from_millis(takes),
+        }))
     };
-    match run(&arguments, |_| Ok(Box::new(model))) {
+    match run(&arguments, load) {
         Ok(_) => std::process::exit(0),
         Err(error) => {
             eprintln!("Error: {error:#}");

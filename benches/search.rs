@@ -1,0 +1,110 @@
+//! Times `CentredRows` on rows and queries from a file, as one line of JSON.
+//!
+//! Called by `benches/search`, which makes the file, measures others in the same run and prints
+//! tables. The file is safetensors: `rows` f32 [n, d], `queries` f32 [q, d], `mean` f32 [d], the
+//! first two of length one.
+
+use std::{env, fs, hint::black_box, path::Path, time::Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use captiond::{
+    datastore::{CentredRows, Datastore, FileBytes},
+    pack,
+    tensor_file::TensorFile,
+};
+
+/// Neighbours that are looked for.
+const COUNT: usize = 13;
+
+/// Queries that are looked up together.
+const TOGETHER: usize = 32;
+
+fn main() -> Result<()> {
+    // `cargo bench` adds --bench.
+    let mut arguments = env::args().skip(1).filter(|word| word != "--bench");
+    let Some(file) = arguments.next() else {
+        println!("run benches/search, which calls this");
+        return Ok(());
+    };
+    let [rows, queries, mean] = read(&file).with_context(|| file.clone())?;
+    let dimension = mean.len();
+    let queries: Vec<&[f32]> = queries.chunks_exact(dimension).collect();
+    ensure!(queries.len() >= TOGETHER, "fewer than {TOGETHER} queries");
+
+    let captions = (0..rows.len() / dimension).map(|row| format!("caption {row}"));
+    let captions: Vec<String> = captions.collect();
+    let pairs = captions.iter().map(String::as_str);
+    let store = Datastore::build(pairs.zip(rows.chunks_exact(dimension)), dimension, "bench")?;
+    let path = format!("{file}.datastore");
+    pack::replace(Path::new(&path), store.bytes())?;
+    drop((store, rows, captions));
+
+    let (private, mapped) = (resident("RssAnon:")?, resident("RssFile:")?);
+    let start = Instant::now();
+    let store = Datastore::from_file(FileBytes::map(Path::new(&path))?)?;
+    let search = CentredRows::new(store, &mean);
+    let open = milliseconds(start);
+    let private = resident("RssAnon:")? - private;
+    let mapped = resident("RssFile:")? - mapped;
+
+    let found = search.nearest_many(&queries, COUNT);
+    let single = median(queries.iter().cycle().take(41), |query| {
+        black_box(search.nearest(query, COUNT));
+    });
+    let blocks = queries.chunks_exact(TOGETHER);
+    let blocked = median(blocks.cycle().take(11), |block| {
+        black_box(search.nearest_many(block, COUNT));
+    }) / TOGETHER as f64;
+    let rows: Vec<Vec<usize>> = found
+        .iter()
+        .map(|hits| hits.iter().map(|hit| hit.row).collect())
+        .collect();
+    println!(
+        "{}",
+        serde_json::json!({
+            "rows": search.store().len(), "open_ms": open, "single_ms": single, "blocked_ms": blocked,
+            "private_kb": private, "mapped_kb": mapped, "found": rows,
+        })
+    );
+    fs::remove_file(&path)?;
+    Ok(())
+}
+
+/// Rows, queries and mean.
+fn read(file: &str) -> Result<[Vec<f32>; 3]> {
+    let bytes = fs::read(file)?;
+    let tensors = TensorFile::parse(&bytes)?;
+    let values = |name, rank| anyhow::Ok(tensors.f32(name, rank)?.1);
+    Ok([
+        values("rows", 2)?,
+        values("queries", 2)?,
+        values("mean", 1)?,
+    ])
+}
+
+fn milliseconds(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1e3
+}
+
+/// Median of the milliseconds that `work` takes.
+fn median<T>(items: impl Iterator<Item = T>, work: impl Fn(T)) -> f64 {
+    let mut times: Vec<f64> = items
+        .map(|item| {
+            let start = Instant::now();
+            work(item);
+            milliseconds(start)
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+/// Kilobytes of this process's resident memory of one kind.
+fn resident(kind: &str) -> Result<i64> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(kind));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    Ok(number
+        .context("no such line in /proc/self/status")?
+        .parse()?)
+}
