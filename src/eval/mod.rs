@@ -1,4 +1,5 @@
-//! Measures a pack: retrieval, and the agreement of its scores with people.
+//! Measures a pack: retrieval, the agreement of its scores with people, and its captions.
 
 pub mod agreement;
+pub mod captions;
 pub mod kendall;

@@ -219,7 +219,7 @@ fn report(pack: &Pack, store: &Datastore, added: usize, dropped: Dropped) {
 }
 
 /// SPDX: all of the datastore may be used under both together.
-fn join_licences(old: &str, new: &str) -> String {
+pub(super) fn join_licences(old: &str, new: &str) -> String {
     let grouped = |licence: &str| match licence.contains(" OR ") {
         true => format!("({licence})"),
         false => licence.to_owned(),
@@ -233,7 +233,7 @@ fn join_licences(old: &str, new: &str) -> String {
     }
 }
 
-fn join_provenance(old: &str, new: &str) -> String {
+pub(super) fn join_provenance(old: &str, new: &str) -> String {
     match old.split("; ").any(|part| part == new) {
         true => old.to_owned(),
         false => format!("{old}; {new}"),

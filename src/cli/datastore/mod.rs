@@ -1,6 +1,8 @@
 //! `captiond datastore`: makes, changes and looks into a pack's datastore.
 
+mod augment;
 mod build;
+mod chain;
 mod info;
 mod prune;
 mod search;
@@ -31,6 +33,8 @@ pub enum DatastoreCommand {
     Build(build::BuildArgs),
     /// Embed the captions of a file and append those that the pack's datastore has not yet.
     Add(build::AddArgs),
+    /// Let the pack caption training pictures and append what is good and new, as long as dev gains.
+    Augment(augment::AugmentArgs),
     /// Shrink the pack's datastore to the rows that are used, or that cover it best.
     Prune(prune::PruneArgs),
     /// Say what is in the pack's datastore.
@@ -47,6 +51,7 @@ pub fn run(command: &DatastoreCommand) -> Result<ExitCode> {
     match command {
         DatastoreCommand::Build(args) => build::build(args),
         DatastoreCommand::Add(args) => build::add(args),
+        DatastoreCommand::Augment(args) => augment::run(args),
         DatastoreCommand::Prune(args) => prune::run(args),
         DatastoreCommand::Info(args) => info::run(args),
         DatastoreCommand::Search(args) => search::run(args),

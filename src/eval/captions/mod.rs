@@ -1,0 +1,161 @@
+//! BLEU, ROUGE-L and CIDEr-D of captions against references, equal to pycocoevalcap 1.2 (its Python
+//! and its Java tokenizer) without needing either.
+//!
+//! METEOR and SPICE are not here: both are Java programs with large word lists, to be had with
+//! pycocoevalcap itself (`models/README.md` says how).
+
+pub mod bleu;
+pub mod bootstrap;
+pub mod cider;
+pub mod matching;
+pub mod ngrams;
+pub mod predictions;
+pub mod references;
+pub mod rouge;
+pub mod tokenizer;
+
+use bleu::BleuCounts;
+use cider::CiderD;
+use ngrams::{NGrams, Vocabulary};
+use serde::Serialize;
+use tokenizer::tokenize_all;
+
+/// The metrics of one caption or of a corpus. CIDEr-D lies in [0, 10], the others in [0, 1].
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Values {
+    /// BLEU with words.
+    #[serde(rename = "BLEU-1")]
+    pub bleu_1: f64,
+    /// BLEU with up to two words.
+    #[serde(rename = "BLEU-2")]
+    pub bleu_2: f64,
+    /// BLEU with up to three words.
+    #[serde(rename = "BLEU-3")]
+    pub bleu_3: f64,
+    /// BLEU with up to four words.
+    #[serde(rename = "BLEU-4")]
+    pub bleu_4: f64,
+    /// F of the longest common subsequence.
+    #[serde(rename = "ROUGE-L")]
+    pub rouge_l: f64,
+    /// Consensus with the references, by tf-idf.
+    #[serde(rename = "CIDEr-D")]
+    pub cider_d: f64,
+}
+
+/// Names of the metrics, in the order of [`Values::array`].
+pub const NAMES: [&str; 6] = ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D"];
+
+impl Values {
+    /// The values in the order of [`NAMES`].
+    pub fn array(&self) -> [f64; NAMES.len()] {
+        [
+            self.bleu_1,
+            self.bleu_2,
+            self.bleu_3,
+            self.bleu_4,
+            self.rouge_l,
+            self.cider_d,
+        ]
+    }
+
+    fn new([bleu_1, bleu_2, bleu_3, bleu_4]: [f64; 4], rouge_l: f64, cider_d: f64) -> Self {
+        Self {
+            bleu_1,
+            bleu_2,
+            bleu_3,
+            bleu_4,
+            rouge_l,
+            cider_d,
+        }
+    }
+}
+
+/// What one caption adds to the corpus's values.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ImageScore {
+    /// What BLEU sums up before it divides.
+    pub bleu: BleuCounts,
+    /// ROUGE-L of this caption.
+    pub rouge_l: f64,
+    /// CIDEr-D of this caption.
+    pub cider_d: f64,
+}
+
+impl ImageScore {
+    /// The metrics of this caption alone.
+    pub fn values(&self) -> Values {
+        Values::new(self.bleu.bleu(), self.rouge_l, self.cider_d)
+    }
+}
+
+/// References of some images, ready to score any number of systems.
+#[derive(Debug, Clone)]
+pub struct Scorer {
+    tokens: Vec<Vec<Vec<String>>>,
+    vocabulary: Vocabulary,
+    grams: Vec<Vec<NGrams>>,
+    cider: CiderD,
+}
+
+impl Scorer {
+    /// From the captions of each image. Document frequencies are those of all these images. An image
+    /// without a caption scores nought.
+    pub fn new<S: AsRef<str>>(references: &[Vec<S>]) -> Self {
+        let flat: Vec<&str> = references.iter().flatten().map(AsRef::as_ref).collect();
+        let mut all = tokenize_all(&flat).into_iter();
+        let tokens: Vec<Vec<Vec<String>>> = references
+            .iter()
+            .map(|image| all.by_ref().take(image.len()).collect())
+            .collect();
+        let mut vocabulary = Vocabulary::default();
+        let grams = tokens
+            .iter()
+            .map(|image| {
+                image
+                    .iter()
+                    .map(|t| NGrams::new(&vocabulary.learn(t)))
+                    .collect()
+            })
+            .collect();
+        let cider = CiderD::new(&tokens);
+        Self {
+            tokens,
+            vocabulary,
+            grams,
+            cider,
+        }
+    }
+
+    /// Scores one caption for each image, in the order of the references.
+    pub fn score<S: AsRef<str>>(&self, captions: &[S]) -> Vec<ImageScore> {
+        tokenize_all(captions)
+            .iter()
+            .enumerate()
+            .take(self.tokens.len())
+            .map(|(image, tokens)| {
+                let grams = NGrams::new(&self.vocabulary.look_up(tokens));
+                ImageScore {
+                    bleu: BleuCounts::new(&grams, &self.grams[image]),
+                    rouge_l: rouge::rouge_l(tokens, &self.tokens[image]),
+                    cider_d: self.cider.score(image, tokens).unwrap_or(0.0),
+                }
+            })
+            .collect()
+    }
+}
+
+/// The corpus's values: BLEU of the summed counts, means of ROUGE-L and CIDEr-D. An iterator may
+/// give an image more than once, as the bootstrap does.
+pub fn corpus<'a>(scores: impl IntoIterator<Item = &'a ImageScore>) -> Values {
+    let mut bleu = BleuCounts::default();
+    let (mut rouge_l, mut cider_d, mut images) = (0.0, 0.0, 0usize);
+    for score in scores {
+        bleu += score.bleu;
+        rouge_l += score.rouge_l;
+        cider_d += score.cider_d;
+        images += 1;
+    }
+    let images = images.max(1) as f64;
+    Values::new(bleu.bleu(), rouge_l / images, cider_d / images)
+}
