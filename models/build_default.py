@@ -12,7 +12,6 @@ Steps, each of which can be run alone with --only:
 """
 
 import argparse
-import hashlib
 import importlib.util
 import json
 import pathlib
@@ -20,6 +19,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import pack_manifest
 from towers import efficientnet_lite2, minilm
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -65,13 +65,12 @@ score_weight = 0.5
 neighbours = 13
 # Not 2.5 as in CLIP-S: realigned cosines of good captions are 0.4 to 0.6, and 2.5 would call them all certain.
 clip_s_weight = 1.0
-"""
 
-ENTRY = """
-[files."{name}"]
-sha256 = "{sha256}"
-licence = "Apache-2.0"
-provenance = "{provenance}"
+[generation]
+method = "beam"
+candidates = 5
+# Chosen on dev with models/choose_weights.py.
+score_weight = 1.5
 """
 
 
@@ -127,8 +126,7 @@ def build_towers(out, data, quantise=True):
     }
     manifest = MANIFEST
     for name, origin in provenance.items():
-        digest = hashlib.sha256((out / name).read_bytes()).hexdigest()
-        manifest += ENTRY.format(name=name, sha256=digest, provenance=origin)
+        manifest = pack_manifest.put_file(manifest, out, name, origin)
     (out / "pack.toml").write_text(manifest, encoding="utf-8")
 
 

@@ -39,6 +39,9 @@ HERE = pathlib.Path(__file__).resolve().parent
 EMA = 0.998
 PARTS = ["cells", "realigned", "retrieved"]
 SAMPLES = 5
+# Of the policy that self-critical training samples from and improves. At 1 it spends its first epochs on
+# getting rid of the flatness that label smoothing left (dev fell from 0.466 to 0.447 in two of them).
+TEMPERATURE = 0.5
 
 
 def tokens(caption):
@@ -195,7 +198,7 @@ def reinforce(run, batches):
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 cache = run.model.prefix(*condition.arguments())
                 detached = [(k.detach(), v.detach()) for k, v in cache]
-                said = generate.sample(run.model, detached, condition.seen, SAMPLES, 1.0, generator)
+                said = generate.sample(run.model, detached, condition.seen, SAMPLES, TEMPERATURE, generator)
             scores = np.array([
                 [reward.score(photo, tokens(run.text(i)) + (end if text.END in i else [])) for i in several]
                 for photo, several in zip(photographs, said.tolist())
@@ -205,7 +208,7 @@ def reinforce(run, batches):
             inputs = torch.cat([torch.full((n, m, 1), text.BEGIN), said[:, :, :-1]], 2)
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 logits = run.model.say(inputs, cache, condition.seen)
-            logits = logits.float()
+            logits = logits.float() / TEMPERATURE
             logits[..., text.PAD] = logits[..., text.BEGIN] = -1e9
             chosen = logits.log_softmax(-1).gather(3, said.unsqueeze(3)).squeeze(3)
             live = (said != text.PAD).float()
@@ -283,7 +286,7 @@ def main():
     parser.add_argument("--realignment", type=pathlib.Path, nargs="*", default=[], help="other maps (ablate)")
     parser.add_argument("--hide", choices=PARTS, action="append", default=[], help="parts never shown (ablation)")
     parser.add_argument("--reinforce-epochs", type=int, default=8)
-    parser.add_argument("--reinforce-rate", type=float, default=7e-5)
+    parser.add_argument("--reinforce-rate", type=float, default=1e-4)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     p, tokenizer = load_prepared(args)

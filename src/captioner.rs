@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A datastore caption near the frame.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Neighbour {
     /// The caption's text.
     pub caption: String,
@@ -57,7 +57,9 @@ pub struct Description {
     pub confidence: f32,
     /// The nearest datastore captions, best first.
     pub neighbours: Vec<Neighbour>,
-    /// The decoder's sentences, best first; empty when the caption comes from the datastore.
+    /// The datastore's own proposal.
+    pub retrieved: Neighbour,
+    /// The decoder's sentences, best first; empty when there is no decoder or it said nothing.
     pub candidates: Vec<Candidate>,
     /// Where the time went.
     pub ms: StageTimes,
@@ -84,6 +86,7 @@ pub struct Captioner {
     realignment: Realignment,
     rows: CentredRows,
     speaker: Option<Speaker>,
+    retrieval_margin: f32,
 }
 
 impl Captioner {
@@ -105,6 +108,7 @@ impl Captioner {
             realignment,
             rows,
             speaker,
+            retrieval_margin: pack.manifest.generation.retrieval_margin,
         })
     }
 
@@ -207,14 +211,21 @@ impl Captioner {
         };
         ms.rerank = choosing.as_secs_f32() * 1e3;
         ms.generate = lap(&mut at) - ms.rerank;
+        let retrieved = Neighbour {
+            caption: text(chosen.row),
+            score: chosen.score,
+        };
         let (caption, score) = match candidates.first() {
-            Some(best) => (best.caption.clone(), best.score),
-            None => (text(chosen.row), chosen.score),
+            Some(best) if retrieved.score <= best.score + self.retrieval_margin => {
+                (best.caption.clone(), best.score)
+            }
+            _ => (retrieved.caption.clone(), retrieved.score),
         };
         Ok(Description {
             caption,
             confidence: confidence(score, self.spec.clip_s_weight),
             neighbours,
+            retrieved,
             candidates,
             ms,
         })

@@ -106,6 +106,7 @@ impl Describe for Gated {
             caption: String::from_utf8(bytes.clone())?,
             confidence: 0.5,
             neighbours: Vec::new(),
+            retrieved: Default::default(),
             candidates: Vec::new(),
             ms: StageTimes::default(),
         })

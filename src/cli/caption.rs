@@ -29,7 +29,7 @@ pub struct CaptionArgs {
     /// Model pack. Default: $CAPTIOND_PACK, else the pack that comes with captiond.
     #[arg(long, value_name = "DIR")]
     pack: Option<PathBuf>,
-    /// One JSON object a line: file, caption, confidence, neighbours, candidates, ms.
+    /// One JSON object a line: file, caption, confidence, neighbours, retrieved, candidates, ms.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -42,6 +42,7 @@ struct Line<'a> {
     caption: &'a str,
     confidence: f32,
     neighbours: &'a [Neighbour],
+    retrieved: &'a Neighbour,
     candidates: &'a [Candidate],
     ms: StageTimes,
 }
@@ -83,6 +84,7 @@ pub fn run(args: &CaptionArgs) -> Result<ExitCode> {
                     caption: &found.caption,
                     confidence: found.confidence,
                     neighbours: &found.neighbours,
+                    retrieved: &found.retrieved,
                     candidates: &found.candidates,
                     ms: found.ms,
                 };

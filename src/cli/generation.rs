@@ -28,6 +28,9 @@ pub struct GenerationArgs {
     /// Weight of the candidates' agreement in that choice.
     #[arg(long, value_name = "WEIGHT")]
     agreement_weight: Option<f32>,
+    /// The datastore's caption is said when its cosine is higher by more than this.
+    #[arg(long, value_name = "COSINE")]
+    retrieval_margin: Option<f32>,
     /// Divides the logits before sampling.
     #[arg(long, value_name = "NUMBER")]
     temperature: Option<f32>,
@@ -69,6 +72,7 @@ impl GenerationArgs {
         set(&mut spec.candidates, self.candidates);
         set(&mut spec.score_weight, self.score_weight);
         set(&mut spec.agreement_weight, self.agreement_weight);
+        set(&mut spec.retrieval_margin, self.retrieval_margin);
         set(&mut spec.temperature, self.temperature);
         set(&mut spec.length_power, self.length_power);
         set(&mut spec.deadline_ms, self.deadline_ms);

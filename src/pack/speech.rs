@@ -72,6 +72,10 @@ pub struct GenerationSpec {
     pub score_weight: f32,
     /// Weight of the mean cosine with the other candidates in that choice. Default: 0.
     pub agreement_weight: f32,
+    /// The datastore's caption is said instead of the decoder's when its aCLIP-S cosine is higher by
+    /// more than this: a decoder speaks of what it was trained on, also where there is nothing of
+    /// the kind. Default: 2, which is never.
+    pub retrieval_margin: f32,
     /// Milliseconds after which the best caption so far is taken. Default: 1000.
     pub deadline_ms: u64,
 }
@@ -88,6 +92,7 @@ impl Default for GenerationSpec {
             no_repeat: 3,
             score_weight: 0.0,
             agreement_weight: 0.0,
+            retrieval_margin: 2.0,
             deadline_ms: 1000,
         }
     }
@@ -147,6 +152,12 @@ pub(super) fn check_speech(m: &Manifest) -> Result<(), (String, String, &'static
             "generation.agreement_weight",
             weight(g.agreement_weight),
             g.agreement_weight.to_string(),
+            "0 or more",
+        ),
+        (
+            "generation.retrieval_margin",
+            weight(g.retrieval_margin),
+            g.retrieval_margin.to_string(),
             "0 or more",
         ),
         (

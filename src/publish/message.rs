@@ -176,6 +176,7 @@ mod tests {
                 caption: "a red door".into(),
                 score: 0.25,
             }],
+            retrieved: Default::default(),
             candidates: Vec::new(),
             ms: StageTimes {
                 embed: 41.5,

@@ -69,6 +69,7 @@ impl Describe for FakeModel {
                 caption: "a picture".into(),
                 score: 0.5,
             }],
+            retrieved: Default::default(),
             candidates: Vec::new(),
             ms: StageTimes::default(),
         })
