@@ -300,6 +300,8 @@ def main():
     parser.add_argument("--k", type=int, default=13, help="nearest captions that support. Default: 13")
     parser.add_argument("--check", action="store_true", help="the shares of people and of other pictures' captions")
     parser.add_argument("--show", type=int, default=0, metavar="N", help="print N captions with unsupported nouns")
+    parser.add_argument("--surest", type=float, nargs="*", default=[], metavar="SHARE",
+                        help="also with all but the surest captions withheld: 0.5 keeps the surer half")
     parser.add_argument("--unknown", type=int, default=0, metavar="N", help="print the N most frequent unknown words")
     args = parser.parse_args()
     lexicon, references = Lexicon(), load_references(args.references)
@@ -320,6 +322,10 @@ def main():
         predictions = load_predictions(path)
         known = {image: texts for image, texts in references.items() if image in predictions}
         row(path.stem, *lexicon.judge_predictions(known, predictions, args.k))
+        by_confidence = sorted(known, key=lambda image: -predictions[image]["confidence"])
+        for share in args.surest:
+            kept = {image: known[image] for image in by_confidence[: round(share * len(known))]}
+            row(f"{path.stem}, surest {share:.0%}", *lexicon.judge_predictions(kept, predictions, args.k))
         said += [(predictions[image]["caption"] or "", texts) for image, texts in known.items()]
 
     shown = ((c, bad) for c, texts in said if texts and (bad := lexicon.unsupported(c, texts)))
