@@ -7,9 +7,6 @@
 
 use pulp::Arch;
 
-/// Queries that are multiplied with a row at once: each number of the row is widened only once.
-pub const GROUP: usize = 4;
-
 /// A query in integers: query i is about `scale * codes[i]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct IntegerQuery {
@@ -45,7 +42,7 @@ impl IntegerQuery {
 
 /// Dot product of each row of a block with one query. `block` is row-major, each byte an i8;
 /// `out` gets one sum for each row.
-pub fn one(arch: Arch, block: &[u8], query: &IntegerQuery, out: &mut [i32]) {
+pub fn products(arch: Arch, block: &[u8], query: &IntegerQuery, out: &mut [i32]) {
     let query = query.codes.as_slice();
     arch.dispatch(
         #[inline(always)]
@@ -55,29 +52,6 @@ pub fn one(arch: Arch, block: &[u8], query: &IntegerQuery, out: &mut [i32]) {
                     .iter()
                     .zip(query)
                     .fold(0, |sum, (&code, &value)| add_product(sum, code, value));
-            }
-        },
-    );
-}
-
-/// As [`one`] with [`GROUP`] queries at once, all of the same length.
-pub fn group(arch: Arch, block: &[u8], queries: [&IntegerQuery; GROUP], out: &mut [[i32; GROUP]]) {
-    let [a, b, c, d] = queries.map(|query| query.codes.as_slice());
-    arch.dispatch(
-        #[inline(always)]
-        || {
-            for (row, out) in block.chunks_exact(a.len()).zip(out) {
-                // Lengths that the compiler can see to be equal need no check in the loop.
-                let n = row.len();
-                let (a, b, c, d) = (&a[..n], &b[..n], &c[..n], &d[..n]);
-                let mut sums = [0i32; GROUP];
-                for i in 0..n {
-                    sums[0] = add_product(sums[0], row[i], a[i]);
-                    sums[1] = add_product(sums[1], row[i], b[i]);
-                    sums[2] = add_product(sums[2], row[i], c[i]);
-                    sums[3] = add_product(sums[3], row[i], d[i]);
-                }
-                *out = sums;
             }
         },
     );
@@ -119,15 +93,12 @@ mod tests {
                 vec![-3e-9; dimension],
             ]
             .map(|query| IntegerQuery::new(&query, dimension));
-            let mut together = [[0; GROUP]; 3];
-            group(Arch::new(), &rows, queries.each_ref(), &mut together);
-            for (number, query) in queries.iter().enumerate() {
-                let mut alone = [0; 3];
-                one(Arch::new(), &rows, query, &mut alone);
-                for (row, sum) in rows.chunks_exact(dimension).zip(alone) {
+            for query in &queries {
+                let mut sums = [0; 3];
+                products(Arch::new(), &rows, query, &mut sums);
+                for (row, sum) in rows.chunks_exact(dimension).zip(sums) {
                     assert_eq!(i64::from(sum), exact(row, query), "{dimension}");
                 }
-                assert_eq!(together.map(|sums| sums[number]), alone, "{dimension}");
             }
         }
     }

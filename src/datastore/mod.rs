@@ -169,11 +169,13 @@ impl Datastore {
 
     /// The scale of a row; 0 for a row that does not exist.
     fn scale(&self, row: usize) -> f32 {
-        let scales = &self.file[self.scales.clone()];
-        scales
-            .get(4 * row..4 * row + 4)
-            .map(f32_of)
-            .unwrap_or_default()
+        self.scales(row..row + 1).next().unwrap_or_default()
+    }
+
+    /// The scales of some rows; none when one of them does not exist.
+    fn scales(&self, rows: Range<usize>) -> impl Iterator<Item = f32> {
+        let scales = self.file[self.scales.clone()].get(4 * rows.start..4 * rows.end);
+        scales.unwrap_or_default().chunks_exact(4).map(f32_of)
     }
 
     /// The codes of a row, each an i8; empty for a row that does not exist.

@@ -11,7 +11,7 @@ use pulp::Arch;
 
 use super::{
     Datastore,
-    kernel::{self, GROUP, IntegerQuery},
+    kernel::{self, IntegerQuery},
 };
 
 /// A row of the datastore with its score.
@@ -35,7 +35,7 @@ pub struct CentredRows {
 }
 
 /// Rows that are scanned for all queries before the next ones are looked at: few enough to stay in
-/// the first-level cache at 384 numbers a row.
+/// the first-level cache at 384 numbers a row, so that memory is read once for all queries.
 const BLOCK: usize = 64;
 
 /// The scan in integers keeps this many times the rows that are asked for; their scores in floats
@@ -108,32 +108,19 @@ impl CentredRows {
         let arch = Arch::new();
         let mut scales = [0f32; BLOCK];
         let mut sums = [0i32; BLOCK];
-        let mut groups = [[0i32; GROUP]; BLOCK];
         for start in (0..self.store.len()).step_by(BLOCK) {
             let rows = start..(start + BLOCK).min(self.store.len());
             let codes = self.store.block(rows.clone());
-            for (row, scale) in rows.clone().zip(&mut scales) {
-                *scale = self.store.scale(row);
-            }
+            let stored = self.store.scales(rows.clone());
+            stored.zip(&mut scales).for_each(|(from, to)| *to = from);
             let block = Block {
                 start,
                 scales: &scales[..rows.len()],
                 inverse_lengths: &self.inverse_lengths[rows],
             };
-            let mut number = 0;
-            while let [a, b, c, d, ..] = &queries[number..] {
-                kernel::group(arch, codes, [a, b, c, d], &mut groups);
-                for (member, query) in [a, b, c, d].into_iter().enumerate() {
-                    let sums = groups.iter().map(|sums| sums[member]);
-                    let best = &mut best[number + member];
-                    block.offer(sums, query.scale, at_mean[number + member], best);
-                }
-                number += GROUP;
-            }
-            for (number, query) in queries.iter().enumerate().skip(number) {
-                kernel::one(arch, codes, query, &mut sums);
-                let sums = sums.iter().copied();
-                block.offer(sums, query.scale, at_mean[number], &mut best[number]);
+            for ((query, &at_mean), best) in queries.iter().zip(at_mean).zip(best.iter_mut()) {
+                kernel::products(arch, codes, query, &mut sums);
+                block.offer(&sums, query.scale, at_mean, best);
             }
         }
     }
@@ -182,9 +169,11 @@ struct Block<'a> {
 
 impl Block<'_> {
     /// Offers the rows to one query's best; `sums` has at least as many as there are rows.
-    fn offer(&self, sums: impl Iterator<Item = i32>, scale: f32, at_mean: f32, best: &mut Best) {
-        let rows = sums.zip(self.scales.iter().zip(self.inverse_lengths));
-        for (at, (sum, (row_scale, inverse_length))) in rows.enumerate() {
+    fn offer(&self, sums: &[i32], scale: f32, at_mean: f32, best: &mut Best) {
+        let rows = sums
+            .iter()
+            .zip(self.scales.iter().zip(self.inverse_lengths));
+        for (at, (&sum, (row_scale, inverse_length))) in rows.enumerate() {
             let product = sum as f32 * scale * row_scale;
             best.offer(Hit {
                 row: self.start + at,
@@ -365,7 +354,7 @@ mod tests {
 
     #[test]
     fn rows_and_scores_are_those_of_a_scan_in_floats() {
-        // Rows: more than a block, and not a multiple of one. Queries: groups and a rest.
+        // More than a block, and not a multiple of one.
         let rows = vectors(3 * BLOCK + 17, 50);
         let pairs = rows.iter().map(|row| ("x", row.as_slice()));
         let store = Datastore::build(pairs, 50, "t").unwrap();
