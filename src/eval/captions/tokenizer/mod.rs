@@ -142,3 +142,49 @@ fn one_line(c: char) -> char {
         c => c,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The expected tokens are those of the Java tokenizer.
+    #[test]
+    fn equals_the_java_tokenizer() {
+        #[rustfmt::skip]
+        let cases = [
+            ("A man's dog isn't here, they've gone and he'll wait.", "a man 's dog is n't here they 've gone and he 'll wait"),
+            ("She said \"hello\" and 'goodbye' to O'Brien at five o'clock", "she said hello and goodbye to o'brien at five o'clock"),
+            ("Mr. Smith vs. the U.S. team at 5 p.m. on Oct. 3", "mr. smith vs. the u.s. team at 5 p.m. on oct. 3"),
+            ("He paid $5.00, €7 or 50% of 1,000 for 1 1/2 cups", "he paid $ 5.00 $ 7 or 50 % of 1,000 for 1\u{A0}1/2 cups"),
+            ("A black-and-white photo w/ his/her dog/cat and/or a 5-year-old", "a black-and-white photo w / his/her dog/cat and/or a 5-year-old"),
+            ("Call 555-1234 or write to me@example.com; see http://example.com/a.", "call 555-1234 or write to me@example.com; see http://example.com/a"),
+            ("Two dogs... one cat!! (maybe) [sic] & more?", "two dogs one cat !! -lrb- maybe -rrb- -lsb- sic -rsb- & more"),
+            ("Café naïve “quoted” it’s rock 'n' roll 😀 fun", "café naïve quoted it 's rock 'n' roll fun"),
+            ("I cannot wait, I'm gonna go; y'all wanna come?", "i can not wait i 'm gon na go y' all wan na come"),
+            ("At 10:30am the '80s band played for 2 1/2 hours", "at 10:30 am the '80s band played for 2\u{A0}1/2 hours"),
+            ("The train on platform B. A sign", "the train on platform b a sign"),
+            ("  ", ""),
+        ];
+        for (caption, expected) in cases {
+            assert_eq!(tokenize(caption).join(" "), expected);
+        }
+    }
+
+    #[test]
+    fn the_next_caption_may_decide_about_a_full_stop() {
+        let captions = ["A door with a B.", "The door is open", "a B.", "a door"];
+        let found: Vec<String> = tokenize_all(&captions)
+            .iter()
+            .map(|tokens| tokens.join(" "))
+            .collect();
+        assert_eq!(
+            found,
+            ["a door with a b", "the door is open", "a b.", "a door"]
+        );
+    }
+
+    #[test]
+    fn line_breaks_are_blanks() {
+        assert_eq!(tokenize("a\r\ndog\u{2028}runs"), ["a", "dog", "runs"]);
+    }
+}
