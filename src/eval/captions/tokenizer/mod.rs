@@ -1,5 +1,13 @@
 //! The tokenizer of the caption metrics: what pycocoevalcap 1.2 makes of a caption with Stanford's
 //! PTBTokenizer (`-preserveLines -lowerCase`) and its own list of punctuation.
+//!
+//! Equal on every caption of COCO val2017 and Flickr8k, and on nearly all that was made up of odd
+//! characters. Known to differ, and left: markup beyond simple tags and the commonest entities, faces
+//! with a backslash, a full stop between `!` or `?` within a word and a comma (`word?s.,`), `a/0-67`
+//! with digits after the hyphen, letters of scripts newer than Unicode 6.1 in some combinations, and a
+//! caption with line breaks other than `\n`: there the Python wrapper takes the rest for the next
+//! caption and moves all that follow; here they are blanks. Where a line ends, the Java tokenizer sees
+//! the next caption; the last caption of a text is treated as if another followed.
 
 mod rules;
 
