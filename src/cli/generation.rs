@@ -57,6 +57,27 @@ enum Part {
 }
 
 impl GenerationArgs {
+    /// The options that were given, in a fixed order: two runs with the same text generate alike.
+    pub fn differences(&self) -> String {
+        fn option(name: &str, value: Option<impl std::fmt::Debug>) -> Option<String> {
+            value.map(|value| format!("{name} {value:?}"))
+        }
+        let hide = (!self.hide.is_empty()).then_some(&self.hide);
+        let given = [
+            option("method", self.method),
+            option("candidates", self.candidates),
+            option("retrieved", self.retrieved),
+            option("score_weight", self.score_weight),
+            option("agreement_weight", self.agreement_weight),
+            option("retrieval_margin", self.retrieval_margin),
+            option("temperature", self.temperature),
+            option("length_power", self.length_power),
+            option("deadline_ms", self.deadline_ms),
+            option("hide", hide),
+        ];
+        given.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+
     /// Puts the options into the pack's manifest and loads its chain.
     ///
     /// # Errors

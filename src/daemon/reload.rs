@@ -117,6 +117,8 @@ mod tests {
                 caption: self.0.into(),
                 confidence: 1.0,
                 neighbours: Vec::new(),
+                retrieved: Default::default(),
+                candidates: Vec::new(),
                 ms: StageTimes::default(),
             })
         }

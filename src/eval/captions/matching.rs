@@ -194,12 +194,14 @@ mod tests {
             image: ImageName::Number(42),
             caption: "n".into(),
         };
+        let predictions = [text("9"), text("video7"), number];
         let found = Matcher::new(&images)
-            .captions(&images, &[text("9"), text("video7"), number], false)
+            .captions(&images, &predictions, false)
             .unwrap();
         assert_eq!(found, [Some("n"), Some("video7"), Some("9")]);
+        let predictions = [text("../x/b.jpg")];
         let found = Matcher::new(&images)
-            .captions(&images, &[text("../x/b.jpg")], true)
+            .captions(&images, &predictions, true)
             .unwrap();
         assert_eq!(found, [None, None, Some("../x/b.jpg")]);
     }

@@ -159,3 +159,80 @@ pub fn corpus<'a>(scores: impl IntoIterator<Item = &'a ImageScore>) -> Values {
     let images = images.max(1) as f64;
     Values::new(bleu.bleu(), rouge_l / images, cider_d / images)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REFERENCES: [[&str; 3]; 3] = [
+        [
+            "A grey cat sleeps on a wooden chair.",
+            "The cat is asleep on a chair, isn't it?",
+            "A cat on a chair (indoors)",
+        ],
+        [
+            "Two boats lie in the harbour at 1 1/2 metres.",
+            "Boats in a harbour.",
+            "A pair of blue boats moored side by side",
+        ],
+        [
+            "A child draws with chalk on the pavement.",
+            "Chalk drawings on a pavement",
+            "A girl's chalk drawing of a boat",
+        ],
+    ];
+    const CAPTIONS: [&str; 3] = [
+        "A cat sleeps on a chair.",
+        "Two blue boats in the harbour, side by side.",
+        "a dog",
+    ];
+
+    fn close(found: Values, expected: [f64; 6]) {
+        for ((name, a), b) in NAMES.iter().zip(found.array()).zip(expected) {
+            assert!((a - b).abs() < 1e-12, "{name}: found {a}, expected {b}");
+        }
+    }
+
+    /// The expected values are pycocoevalcap 1.2's.
+    #[test]
+    fn equals_pycocoevalcap() {
+        let scores = Scorer::new(&REFERENCES.map(|r| r.to_vec())).score(&CAPTIONS);
+        #[rustfmt::skip]
+        let images = [
+            [0.7165313103349458, 0.7165313103230035, 0.6510118996839961, 0.5066641484344341, 0.8356164383561644, 2.905307502998193],
+            [0.9999999997777782, 0.8660254035859749, 0.5984084804464933, 7.730551755025992e-05, 0.6559139784946236, 2.1346267863959003],
+            [0.1115650799626501, 4.9893420529863676e-09, 1.770985252956271e-08, 3.3365741273970057e-08, 0.26521739130434785, 0.0],
+        ];
+        for (score, expected) in scores.iter().zip(images) {
+            close(score.values(), expected);
+        }
+        #[rustfmt::skip]
+        close(
+            corpus(&scores),
+            [0.7013541806360577, 0.6408172356554471, 0.518128329603887, 0.3275925064712672, 0.5855826027183787, 1.6799780964646978],
+        );
+    }
+
+    #[test]
+    fn one_caption_at_a_time() {
+        let references = REFERENCES.map(|r| r.to_vec());
+        let cider = CiderD::from_captions(&references);
+        let all = Scorer::new(&references).score(&CAPTIONS);
+        assert_eq!((cider.len(), cider.is_empty()), (3, false));
+        for (image, caption) in CAPTIONS.iter().enumerate() {
+            assert_eq!(
+                cider.score_caption(image, caption),
+                Some(all[image].cider_d)
+            );
+        }
+        assert_eq!(cider.score_caption(3, "a dog"), None);
+    }
+
+    #[test]
+    fn empty_captions_have_defined_values() {
+        let scores = Scorer::new(&[vec!["A dog"], vec![""]]).score(&["", ""]);
+        for score in scores {
+            assert!(score.values().array().iter().all(|v| v.is_finite()));
+        }
+    }
+}

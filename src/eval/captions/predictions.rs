@@ -39,6 +39,9 @@ pub struct Header {
     pub pack: String,
     /// SHA-256 of its `pack.toml`, which lists the SHA-256 of every other file.
     pub pack_sha256: String,
+    /// Generation options that replaced the pack's.
+    #[serde(default)]
+    pub generation: String,
 }
 
 #[derive(Deserialize)]

@@ -1,5 +1,13 @@
 //! The tokenizer of the caption metrics: what pycocoevalcap 1.2 makes of a caption with Stanford's
 //! PTBTokenizer (`-preserveLines -lowerCase`) and its own list of punctuation.
+//!
+//! Equal on every caption of COCO val2017 and Flickr8k, and on nearly all that was made up of odd
+//! characters. Known to differ, and left: markup beyond simple tags and the commonest entities, faces
+//! with a backslash, a full stop between `!` or `?` within a word and a comma (`word?s.,`), `a/0-67`
+//! with digits after the hyphen, letters of scripts newer than Unicode 6.1 in some combinations, and a
+//! caption with line breaks other than `\n`: there the Python wrapper takes the rest for the next
+//! caption and moves all that follow; here they are blanks. Where a line ends, the Java tokenizer sees
+//! the next caption; the last caption of a text is treated as if another followed.
 
 mod rules;
 
@@ -140,5 +148,51 @@ fn one_line(c: char) -> char {
     match c {
         '\n' | '\r' | '\u{B}' | '\u{C}' | '\u{85}' | '\u{2028}' | '\u{2029}' => ' ',
         c => c,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The expected tokens are those of the Java tokenizer.
+    #[test]
+    fn equals_the_java_tokenizer() {
+        #[rustfmt::skip]
+        let cases = [
+            ("A man's dog isn't here, they've gone and he'll wait.", "a man 's dog is n't here they 've gone and he 'll wait"),
+            ("She said \"hello\" and 'goodbye' to O'Brien at five o'clock", "she said hello and goodbye to o'brien at five o'clock"),
+            ("Mr. Smith vs. the U.S. team at 5 p.m. on Oct. 3", "mr. smith vs. the u.s. team at 5 p.m. on oct. 3"),
+            ("He paid $5.00, €7 or 50% of 1,000 for 1 1/2 cups", "he paid $ 5.00 $ 7 or 50 % of 1,000 for 1\u{A0}1/2 cups"),
+            ("A black-and-white photo w/ his/her dog/cat and/or a 5-year-old", "a black-and-white photo w / his/her dog/cat and/or a 5-year-old"),
+            ("Call 555-1234 or write to me@example.com; see http://example.com/a.", "call 555-1234 or write to me@example.com; see http://example.com/a"),
+            ("Two dogs... one cat!! (maybe) [sic] & more?", "two dogs one cat !! -lrb- maybe -rrb- -lsb- sic -rsb- & more"),
+            ("Café naïve “quoted” it’s rock 'n' roll 😀 fun", "café naïve quoted it 's rock 'n' roll fun"),
+            ("I cannot wait, I'm gonna go; y'all wanna come?", "i can not wait i 'm gon na go y' all wan na come"),
+            ("At 10:30am the '80s band played for 2 1/2 hours", "at 10:30 am the '80s band played for 2\u{A0}1/2 hours"),
+            ("The train on platform B. A sign", "the train on platform b a sign"),
+            ("  ", ""),
+        ];
+        for (caption, expected) in cases {
+            assert_eq!(tokenize(caption).join(" "), expected);
+        }
+    }
+
+    #[test]
+    fn the_next_caption_may_decide_about_a_full_stop() {
+        let captions = ["A door with a B.", "The door is open", "a B.", "a door"];
+        let found: Vec<String> = tokenize_all(&captions)
+            .iter()
+            .map(|tokens| tokens.join(" "))
+            .collect();
+        assert_eq!(
+            found,
+            ["a door with a b", "the door is open", "a b.", "a door"]
+        );
+    }
+
+    #[test]
+    fn line_breaks_are_blanks() {
+        assert_eq!(tokenize("a\r\ndog\u{2028}runs"), ["a", "dog", "runs"]);
     }
 }

@@ -1,99 +1,25 @@
-//! `captiond eval`: how good a pack is.
+//! `captiond eval metrics`.
 
 use std::{
     collections::{BTreeSet, HashMap},
-    io::{self, IsTerminal as _},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::{Context as _, Result, bail};
-use clap::{Args, Subcommand};
+use clap::Args;
 use serde_json::json;
 
-use super::{
-    caption::open_pack,
-    fit::{cache_folder, thread_count},
-};
+use super::Common;
 use crate::{
     engine::tract::TractEngine,
     eval::{
         agreement::{self, Judged},
         kendall::kendall,
     },
-    fit::{embed::Embedder, pairs, pairs::CaptionedImage, recall},
-    pack::Pack,
+    fit::{embed::Embedder, pairs::CaptionedImage},
     realignment::Realignment,
 };
-
-/// Measures a pack.
-#[derive(Debug, Subcommand)]
-pub enum EvalCommand {
-    /// Recall of captions from images and of images from captions.
-    Retrieval(RetrievalArgs),
-    /// Agreement of aCLIP-S with human judgements (Flickr8k-Expert, Flickr8k-CF).
-    Metrics(MetricsArgs),
-}
-
-/// What every measurement needs.
-#[derive(Debug, Args)]
-struct Common {
-    /// The pack. Default: $CAPTIOND_PACK, else the pack that comes with captiond.
-    #[arg(long, value_name = "DIR")]
-    pack: Option<PathBuf>,
-    /// A realignment file to measure instead of the pack's.
-    #[arg(long, value_name = "FILE")]
-    realignment: Option<PathBuf>,
-    /// Folder of the images.
-    #[arg(long, value_name = "DIR")]
-    images: Option<PathBuf>,
-    /// Folder of cached embeddings. Default: $XDG_CACHE_HOME/captiond, else ~/.cache/captiond.
-    #[arg(long, value_name = "DIR")]
-    cache: Option<PathBuf>,
-    /// Threads. Default: all cores.
-    #[arg(long, value_name = "NUMBER")]
-    threads: Option<usize>,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-}
-
-impl Common {
-    fn open(&self) -> Result<(Pack, Realignment)> {
-        let pack = open_pack(self.pack.as_deref())?;
-        let map = match &self.realignment {
-            Some(path) => {
-                let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
-                Realignment::from_bytes(&bytes).with_context(|| path.display().to_string())?
-            }
-            None => pack.realignment()?,
-        };
-        Ok((pack, map))
-    }
-
-    fn embedder<'a>(&self, pack: &'a Pack) -> Result<Embedder<'a>> {
-        Ok(Embedder {
-            pack,
-            cache: cache_folder(self.cache.as_deref())?,
-            threads: thread_count(self.threads),
-            skip_bad: false,
-            progress: io::stderr().is_terminal(),
-        })
-    }
-}
-
-/// Arguments of `eval retrieval`.
-#[derive(Debug, Args)]
-pub struct RetrievalArgs {
-    /// Image-caption pairs, as for `fit`.
-    #[arg(long, value_name = "FILE")]
-    pairs: PathBuf,
-    /// Split of a Karpathy JSON. Default: train.
-    #[arg(long, value_name = "NAME")]
-    split: Option<String>,
-    #[command(flatten)]
-    common: Common,
-}
 
 /// Arguments of `eval metrics`.
 #[derive(Debug, Args)]
@@ -111,48 +37,7 @@ pub struct MetricsArgs {
     common: Common,
 }
 
-/// Runs a measurement.
-///
-/// # Errors
-/// Names the file that is wrong.
-pub fn run(command: &EvalCommand) -> Result<ExitCode> {
-    match command {
-        EvalCommand::Retrieval(args) => retrieval(args),
-        EvalCommand::Metrics(args) => metrics(args),
-    }
-}
-
-fn retrieval(args: &RetrievalArgs) -> Result<ExitCode> {
-    let (pack, map) = args.common.open()?;
-    let pairs = pairs::read(&args.pairs, args.split.as_deref())?;
-    let folder = pairs::image_folder(args.common.images.as_deref(), &args.pairs);
-    let (mut images, mut captions, mut owners) = (Vec::new(), Vec::new(), Vec::new());
-    args.common
-        .embedder(&pack)?
-        .run(&TractEngine, &folder, &pairs, |index, image, texts| {
-            owners.extend(texts.iter().map(|_| index));
-            images.push(map.realign(&image));
-            captions.extend(texts.iter().map(|text| map.centre_text(text)));
-            Ok(())
-        })?;
-    let found = recall::recall(&images, &captions, &owners);
-    if args.common.json {
-        println!("{}", serde_json::to_string(&found)?);
-    } else {
-        println!("{} images, {} captions", images.len(), captions.len());
-        println!(
-            "image -> text R@1/5/10: {:.3} {:.3} {:.3}",
-            found.image_to_text[0], found.image_to_text[1], found.image_to_text[2]
-        );
-        println!(
-            "text -> image R@1/5/10: {:.3} {:.3} {:.3}",
-            found.text_to_image[0], found.text_to_image[1], found.text_to_image[2]
-        );
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn metrics(args: &MetricsArgs) -> Result<ExitCode> {
+pub(super) fn run(args: &MetricsArgs) -> Result<ExitCode> {
     if args.expert.is_none() && args.crowdflower.is_none() {
         bail!("nothing to measure against: give --expert or --crowdflower");
     }

@@ -1,0 +1,243 @@
+//! Captions images with a pack, keeping what is done in a file so that a long run can be resumed.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File, OpenOptions},
+    io::{self, IsTerminal as _, Write as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    captioner::Describe,
+    cli::{caption::open_pack, generation::GenerationArgs},
+    engine::tract::TractEngine,
+    eval::captions::predictions::{Header, ImageName, Prediction},
+    pack::{Pack, digest},
+    source::{Frame, Pixels},
+};
+
+/// A caption with the milliseconds that it took.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Line {
+    file: String,
+    caption: String,
+    confidence: f32,
+    ms: f32,
+}
+
+/// Captions of all images.
+#[derive(Debug)]
+pub(super) struct Made {
+    /// Whose they are.
+    pub header: Header,
+    lines: Vec<Line>,
+}
+
+impl Made {
+    /// As predictions, in the order of the images.
+    pub fn predictions(&self) -> Vec<Prediction> {
+        let prediction = |line: &Line| Prediction {
+            image: ImageName::Text(line.file.clone()),
+            caption: line.caption.clone(),
+        };
+        self.lines.iter().map(prediction).collect()
+    }
+
+    /// Median of the milliseconds that a caption took, those of earlier runs among them.
+    pub fn median_ms(&self) -> Option<f32> {
+        let mut all: Vec<f32> = self.lines.iter().map(|line| line.ms).collect();
+        all.sort_unstable_by(f32::total_cmp);
+        all.get(all.len() / 2).copied()
+    }
+}
+
+/// Captions `images` (paths within `folder`, or file names) with a pack.
+///
+/// # Errors
+/// When the pack or an image can't be used, or `save` belongs to another pack or is damaged.
+pub(super) fn run(
+    images: &[&str],
+    folder: &Path,
+    pack: Option<&Path>,
+    generation: &GenerationArgs,
+    save: Option<&Path>,
+) -> Result<Made> {
+    let mut pack = open_pack(pack)?;
+    let header = identity(&pack, generation)?;
+    let (mut done, mut file) = match save {
+        Some(path) => {
+            let (done, file) = open(path, &header)?;
+            (done, Some((path, file)))
+        }
+        None => (HashMap::new(), None),
+    };
+    let missing: Vec<&str> = images
+        .iter()
+        .copied()
+        .filter(|image| !done.contains_key(*image))
+        .collect();
+    if !missing.is_empty() {
+        let mut captioner = generation.load(&mut pack, &TractEngine)?;
+        let bar = bar(missing.len());
+        for image in missing {
+            let line = caption(&mut captioner, folder, image)?;
+            if let Some((path, file)) = &mut file {
+                let text = serde_json::to_string(&line)? + "\n";
+                file.write_all(text.as_bytes())
+                    .with_context(|| path.display().to_string())?;
+            }
+            done.insert(image.to_owned(), line);
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+    }
+    let lines = images.iter().filter_map(|image| done.remove(*image));
+    Ok(Made {
+        header,
+        lines: lines.collect(),
+    })
+}
+
+fn identity(pack: &Pack, generation: &GenerationArgs) -> Result<Header> {
+    let manifest = pack.folder.join("pack.toml");
+    Ok(Header {
+        pack: pack.label(),
+        pack_sha256: digest::of_file(&manifest).with_context(|| manifest.display().to_string())?,
+        generation: generation.differences(),
+    })
+}
+
+/// Reads what is in a file of captions and opens it to add more. A last line that was cut off is
+/// removed: its image is captioned again.
+fn open(path: &Path, header: &Header) -> Result<(HashMap<String, Line>, File)> {
+    let context = || format!("captions {}", path.display());
+    let mut file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .with_context(context)?;
+    let text = fs::read_to_string(path).with_context(context)?;
+    let whole = text.rfind('\n').map_or(0, |at| at + 1);
+    if whole < text.len() {
+        file.set_len(whole as u64).with_context(context)?;
+    }
+    let mut lines = text[..whole].lines().enumerate();
+    let Some((_, first)) = lines.next() else {
+        let text = serde_json::to_string(header)? + "\n";
+        file.write_all(text.as_bytes()).with_context(context)?;
+        return Ok((HashMap::new(), file));
+    };
+    let found: Header = serde_json::from_str(first).with_context(|| {
+        format!(
+            "{}: line 1: expected the pack that the captions are of; give --save a file of its own",
+            context()
+        )
+    })?;
+    if found != *header {
+        bail!(
+            "{}: its captions are of pack {} ({}), not of {} ({}); give --save another file",
+            context(),
+            found.pack,
+            short(&found.pack_sha256),
+            header.pack,
+            short(&header.pack_sha256)
+        );
+    }
+    let mut done = HashMap::new();
+    for (number, line) in lines {
+        let line: Line = serde_json::from_str(line)
+            .with_context(|| format!("{}: line {}", context(), number + 1))?;
+        done.insert(line.file.clone(), line);
+    }
+    Ok((done, file))
+}
+
+fn short(sha256: &str) -> &str {
+    sha256.get(..12).unwrap_or(sha256)
+}
+
+fn caption(captioner: &mut dyn Describe, folder: &Path, image: &str) -> Result<Line> {
+    let path = find(folder, image);
+    let origin = path.display().to_string();
+    let bytes = fs::read(&path).with_context(|| origin.clone())?;
+    let found = captioner.describe(&Frame {
+        pixels: Pixels::Encoded(bytes),
+        origin,
+        taken: Duration::ZERO,
+    })?;
+    Ok(Line {
+        file: image.to_owned(),
+        caption: found.caption,
+        confidence: found.confidence,
+        ms: found.ms.total,
+    })
+}
+
+/// The image's path within the folder, else its file name: data sets name the folder that they had.
+fn find(folder: &Path, image: &str) -> PathBuf {
+    let whole = folder.join(image);
+    match Path::new(image).file_name() {
+        Some(name) if !whole.exists() => folder.join(name),
+        _ => whole,
+    }
+}
+
+fn bar(count: usize) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{msg:>10} {bar:40} {pos}/{len} {per_sec} {eta} left")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(count as u64)
+        .with_message("captions")
+        .with_style(style)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(sha256: &str) -> Header {
+        Header {
+            pack: "p 1".into(),
+            pack_sha256: sha256.into(),
+            generation: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_saved_file_is_resumed_and_belongs_to_one_pack() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.jsonl");
+        let (done, mut file) = open(&path, &header("aa")).unwrap();
+        assert!(done.is_empty());
+        let line = Line {
+            file: "a.jpg".into(),
+            caption: "a cup".into(),
+            confidence: 0.5,
+            ms: 12.0,
+        };
+        let text = serde_json::to_string(&line).unwrap();
+        // The second line was cut off.
+        write!(file, "{text}\n{}", &text[..9]).unwrap();
+        drop(file);
+        let (done, mut file) = open(&path, &header("aa")).unwrap();
+        assert_eq!(done.get("a.jpg"), Some(&line));
+        writeln!(file, "{}", text.replace("a.jpg", "b.jpg")).unwrap();
+        drop(file);
+        assert_eq!(open(&path, &header("aa")).unwrap().0.len(), 2);
+        let error = open(&path, &header("bb")).unwrap_err().to_string();
+        assert!(
+            error.contains("of pack p 1 (aa), not of p 1 (bb)"),
+            "{error}"
+        );
+        fs::write(&path, "not JSON\n").unwrap();
+        let error = open(&path, &header("aa")).unwrap_err().to_string();
+        assert!(error.contains("line 1"), "{error}");
+    }
+}
