@@ -79,6 +79,17 @@ class Run:
         self.saved_optimiser = saved.get("optimiser")
         return saved["epochs"]
 
+    def load_mixed(self, share):
+        """Weights between those of cross-entropy and those of self-critical training (Wortsman et al.,
+        arXiv 2109.01903): nearly all of the reward's CIDEr, with most of the fluency and variety that
+        the reward costs."""
+        if not self.load("train.pt"):
+            raise SystemExit(f"{self.folder}: no train.pt there; run `train` first")
+        before = {name: value.clone() for name, value in self.average.state_dict().items()}
+        if self.load("reinforce.pt"):
+            after = self.average.state_dict()
+            self.average.load_state_dict({name: torch.lerp(before[name], after[name], share) for name in before})
+
     def save(self, name, epochs, optimiser):
         part = self.folder / (name + ".part")
         torch.save(
@@ -283,6 +294,7 @@ def main():
     parser.add_argument("--coco", type=int, default=16, help="COCO pictures in each batch, beside 64 photographs")
     parser.add_argument("--retrieved", type=int, default=8, help="captions that the pack's decoder is given")
     parser.add_argument("--texts", type=int, default=0, help="retrieved captions read as words too (experiment)")
+    parser.add_argument("--share", type=float, default=0.5, help="of self-critical training in the mixed weights")
     parser.add_argument("--realignment", type=pathlib.Path, nargs="*", default=[], help="other maps (ablate)")
     parser.add_argument("--hide", choices=PARTS, action="append", default=[], help="parts never shown (ablation)")
     parser.add_argument("--reinforce-epochs", type=int, default=8)
@@ -299,11 +311,11 @@ def main():
         train(run, batches(args.coco))
     elif args.stage == "reinforce":
         reinforce(run, batches(0))
-    elif not (run.load("reinforce.pt") or run.load("train.pt")):
-        raise SystemExit(f"{run.folder}: no checkpoint there; run `train` first")
     elif args.stage == "ablate":
+        run.load_mixed(args.share)
         ablate(run)
     else:
+        run.load_mixed(args.share)
         from decoder import export
 
         state = {name: value.numpy() for name, value in run.average.state_dict().items()}
