@@ -25,6 +25,7 @@ test: install ## format, lint, tests, docs and parity: what CI runs
 	$(CARGO) clippy --locked -- -D warnings # without the camera: cargo alone must do
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --all-features --no-deps
 	$(CARGO) test --locked --all-features
+	$(PYTHON) -m unittest discover -q -s models
 	@$(MAKE) --no-print-directory parity
 
 parity: ## compare with Pillow, onnxruntime and PyTorch on real pictures (needs DATA)

