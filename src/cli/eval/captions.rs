@@ -168,8 +168,12 @@ impl<'a> Set<'a> {
         if set.images.is_empty() {
             bail!("no image has a caption of both systems");
         }
-        let texts: Vec<&[String]> = set.images.iter().map(|i| i.captions.as_slice()).collect();
-        set.scorer = Scorer::new(&texts.iter().map(|t| t.to_vec()).collect::<Vec<_>>());
+        let texts: Vec<Vec<&str>> = set
+            .images
+            .iter()
+            .map(|image| image.captions.iter().map(String::as_str).collect())
+            .collect();
+        set.scorer = Scorer::new(&texts);
         Ok(set)
     }
 }

@@ -39,6 +39,7 @@ fn lexer() -> &'static Lexer {
             )
             .build_many(&patterns);
         Lexer {
+            // The rules are constants and every test goes through them.
             regex: regex.expect("the rules are valid"),
             acts: rules.iter().map(|(_, act)| *act).collect(),
         }
@@ -106,8 +107,8 @@ fn tokenize_before(caption: &str, next: &str) -> Vec<String> {
             Act::Before(Ending::Not) => but(3),
             Act::Before(Ending::Apostrophe) => matched
                 .rfind(['\'', '\u{92}', '\u{2019}'])
-                .or(matched.rfind('.').map(|i| i + 1))
                 .unwrap_or(matched.len()),
+            Act::Before(Ending::AfterStop) => matched.find('.').map_or(matched.len(), |i| i + 1),
             _ => matched.len(),
         };
         let token = &matched[..length];

@@ -34,6 +34,8 @@ pub(super) enum Ending {
     Not,
     /// From the last apostrophe: `'s`, `'ll`.
     Apostrophe,
+    /// What follows the full stop of an abbreviation: `no. 5`.
+    AfterStop,
 }
 
 /// Letters that join into words: those of Unicode 6.1's basic plane; later ones are not known to the
@@ -73,7 +75,7 @@ pub(super) fn rules() -> Vec<(String, Act)> {
     let label = r#"[^ \t\n\r\x{C}\x{A0}"`'<>|.!?(){}$,\-/0-9:;=@A-Z\[\\\]^_]"#;
     let host = r#"[^ \t\n\r\x{C}"<>|.!?(){},]"#;
     let mail = r#"[^ \t\n\r\x{C}"<>|()\x{A0}"#;
-    let list = vec![
+    vec![
         // Marks of a text's structure.
         (r"</?[A-Za-z][-A-Za-z0-9_.:]*(?: [^<>\n]*)?/?>|<[!?][^<>\n]+>".into(), Act::EscapedBut(0)),
         ("&(?i:lt);".into(), Act::As("<")),
@@ -125,7 +127,7 @@ pub(super) fn rules() -> Vec<(String, Act)> {
         // Abbreviations. The two characters that follow count for the length of the match.
         (format!(r"(?:{ABBREVIATION})\.(?s:..)"), Act::KeepBut(2)),
         (format!(r"(?:{TITLE})\."), Act::Keep),
-        (format!(r"(?i:art|ca|figs?|nos?|op|pp|prop)\.{BLANK}?[0-9]"), Act::Before(Ending::Apostrophe)),
+        (format!(r"(?i:art|ca|figs?|nos?|op|pp|prop)\.{BLANK}?[0-9]"), Act::Before(Ending::AfterStop)),
         (format!(r"(?:{prefixed}(?:[-_]{prefixed})*|{part}(?:\.{part})+)\.[,:;]"), Act::KeepBut(1)),
         (r"[A-Za-z](?:\.[A-Za-z])*\.".into(), Act::Keep),
         // A single letter is the end of a sentence when one of some words begins the next.
@@ -166,6 +168,5 @@ pub(super) fn rules() -> Vec<(String, Act)> {
         ("⅓".into(), Act::As("1/3")),
         ("⅔".into(), Act::As("2/3")),
         (SYMBOL.into(), Act::Keep),
-    ];
-    list
+    ]
 }
