@@ -73,7 +73,8 @@ clip_s_weight = 1.0
 method = "beam"
 candidates = 5
 # Chosen on dev with models/choose_weights.py.
-score_weight = 1.5
+score_weight = 2.0
+retrieval_margin = 0.15
 """
 
 

@@ -294,7 +294,7 @@ def main():
     parser.add_argument("--coco", type=int, default=16, help="COCO pictures in each batch, beside 64 photographs")
     parser.add_argument("--retrieved", type=int, default=8, help="captions that the pack's decoder is given")
     parser.add_argument("--texts", type=int, default=0, help="retrieved captions read as words too (experiment)")
-    parser.add_argument("--share", type=float, default=0.5, help="of self-critical training in the mixed weights")
+    parser.add_argument("--share", type=float, default=0.7, help="of self-critical training in the mixed weights")
     parser.add_argument("--realignment", type=pathlib.Path, nargs="*", default=[], help="other maps (ablate)")
     parser.add_argument("--hide", choices=PARTS, action="append", default=[], help="parts never shown (ablation)")
     parser.add_argument("--reinforce-epochs", type=int, default=8)

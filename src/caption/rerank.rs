@@ -62,9 +62,51 @@ pub fn rerank(
     candidates
 }
 
+/// Whether a sentence says something twice that a person would say once: a word around one other
+/// ("white and white"), a pair of words ("a bike on a bike", "jumping into a jumping into"), or at
+/// its end a word that it has said before ("a man in a red hat is wearing a hat").
+///
+/// Words of one or two letters may come again ("in a", "on a"), as may others where none of this
+/// applies ("a little boy and a little girl" is refused for its pair, which costs one candidate).
+pub fn repeats(sentence: &str) -> bool {
+    let lower = sentence.to_lowercase();
+    let words: Vec<&str> = lower.split_whitespace().collect();
+    let long = |word: &str| word.chars().count() > 2;
+    let around = words.windows(3).any(|w| w[0] == w[2] && long(w[0]));
+    let pairs: Vec<&[&str]> = words.windows(2).filter(|pair| long(pair[1])).collect();
+    let pair = (0..pairs.len()).any(|i| pairs[i + 1..].contains(&pairs[i]));
+    let end = words
+        .split_last()
+        .is_some_and(|(last, before)| long(last) && before.contains(last));
+    around || pair || end
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thing_is_said_once() {
+        let bad = [
+            "A man is riding a bike on a bike",
+            "A white and white dog is running on the grass",
+            "A young boy is jumping into a jumping into the air",
+            "A man in a red hat is wearing a hat",
+            "A crowd of people are standing in front of a crowd",
+            "A black and brown dog is playing on the brown dog",
+        ];
+        bad.iter()
+            .for_each(|sentence| assert!(repeats(sentence), "{sentence}"));
+        let good = [
+            "A man in a blue shirt is sitting in a chair",
+            "A brown dog runs behind a black dog in the snow",
+            "Two girls in white sit on a white wall beside a road",
+            "",
+            "Snow",
+        ];
+        good.iter()
+            .for_each(|sentence| assert!(!repeats(sentence), "{sentence}"));
+    }
 
     #[test]
     fn each_weight_has_its_say() {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     generate::generate,
-    rerank::{Candidate, Weights, rerank},
+    rerank::{Candidate, Weights, repeats, rerank},
 };
 use crate::{
     datastore::{CentredRows, Hit},
@@ -79,7 +79,7 @@ impl Speaker {
     }
 
     /// Sentences for a frame, the best first, and the time that choosing took of it; empty when none
-    /// was finished before the deadline.
+    /// was finished before the deadline, or each says something twice ([`repeats`]).
     ///
     /// # Errors
     /// [`SpeakError`] when a network fails.
@@ -118,7 +118,7 @@ impl Speaker {
         let mut embeddings = Vec::with_capacity(generated.len());
         for caption in generated {
             let sentence = self.decoder.words().sentence(&caption.tokens)?;
-            if sentence.is_empty() {
+            if sentence.is_empty() || repeats(&sentence) {
                 continue;
             }
             embeddings.push(self.centred(&sentence)?);
