@@ -1,14 +1,18 @@
 //! Times `CentredRows` on rows and queries from a file, as one line of JSON.
 //!
-//! Called by `benches/search`, which makes the file, measures others in the same run and prints
-//! tables. The file is safetensors: `rows` f32 [n, d], `queries` f32 [q, d], `mean` f32 [d], the
-//! first two of length one.
+//! Called by `benches/search`, which makes the file, measures others in the same run and prints a
+//! table. Two processes, so that the second one's memory is that of the search alone:
+//!
+//! - `build FILE`: makes FILE.datastore of FILE's `rows` f32 [n, d];
+//! - `time FILE DATASTORE`: searches it for FILE's `queries` f32 [q, d], centred on its `mean` f32 [d].
+//!
+//! Rows and queries have length one; all files are safetensors.
 
 use std::{env, fs, hint::black_box, path::Path, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use captiond::{
-    datastore::{CentredRows, Datastore, FileBytes},
+    datastore::{Builder, CentredRows, Datastore, FileBytes},
     pack,
     tensor_file::TensorFile,
 };
@@ -21,27 +25,37 @@ const TOGETHER: usize = 32;
 
 fn main() -> Result<()> {
     // `cargo bench` adds --bench.
-    let mut arguments = env::args().skip(1).filter(|word| word != "--bench");
-    let Some(file) = arguments.next() else {
-        println!("run benches/search, which calls this");
-        return Ok(());
-    };
-    let [rows, queries, mean] = read(&file).with_context(|| file.clone())?;
-    let dimension = mean.len();
+    let words: Vec<String> = env::args().filter(|word| word != "--bench").collect();
+    let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
+    match words[..] {
+        ["build", file] => build(file),
+        ["time", file, datastore] => time(file, Path::new(datastore)),
+        _ => {
+            println!("run benches/search, which calls this");
+            Ok(())
+        }
+    }
+}
+
+fn build(file: &str) -> Result<()> {
+    let (rows, dimension) = read(file, "rows")?;
+    let mut builder = Builder::new(dimension, "bench");
+    for (number, row) in rows.chunks_exact(dimension).enumerate() {
+        builder.push(&format!("caption {number}"), row)?;
+    }
+    let path = format!("{file}.datastore");
+    pack::replace(Path::new(&path), builder.finish()?.bytes())
+}
+
+fn time(file: &str, datastore: &Path) -> Result<()> {
+    let (queries, dimension) = read(file, "queries")?;
+    let (mean, _) = read(file, "mean")?;
     let queries: Vec<&[f32]> = queries.chunks_exact(dimension).collect();
     ensure!(queries.len() >= TOGETHER, "fewer than {TOGETHER} queries");
 
-    let captions = (0..rows.len() / dimension).map(|row| format!("caption {row}"));
-    let captions: Vec<String> = captions.collect();
-    let pairs = captions.iter().map(String::as_str);
-    let store = Datastore::build(pairs.zip(rows.chunks_exact(dimension)), dimension, "bench")?;
-    let path = format!("{file}.datastore");
-    pack::replace(Path::new(&path), store.bytes())?;
-    drop((store, rows, captions));
-
     let (private, mapped) = (resident("RssAnon:")?, resident("RssFile:")?);
     let start = Instant::now();
-    let store = Datastore::from_file(FileBytes::map(Path::new(&path))?)?;
+    let store = Datastore::from_file(FileBytes::map(datastore)?)?;
     let search = CentredRows::new(store, &mean);
     let open = start.elapsed().as_secs_f64() * 1e3;
     let private = resident("RssAnon:")? - private;
@@ -65,20 +79,16 @@ fn main() -> Result<()> {
             "private_kb": private, "mapped_kb": mapped, "found": rows,
         })
     );
-    fs::remove_file(&path)?;
     Ok(())
 }
 
-/// Rows, queries and mean.
-fn read(file: &str) -> Result<[Vec<f32>; 3]> {
-    let bytes = fs::read(file)?;
+/// A tensor, and the length of its last axis.
+fn read(file: &str, name: &'static str) -> Result<(Vec<f32>, usize)> {
+    let bytes = fs::read(file).with_context(|| file.to_owned())?;
     let tensors = TensorFile::parse(&bytes)?;
-    let values = |name, rank| anyhow::Ok(tensors.f32(name, rank)?.1);
-    Ok([
-        values("rows", 2)?,
-        values("queries", 2)?,
-        values("mean", 1)?,
-    ])
+    let rank = if name == "mean" { 1 } else { 2 };
+    let (shape, values) = tensors.f32(name, rank)?;
+    Ok((values, shape[rank - 1]))
 }
 
 /// Mean of the milliseconds that `work` keeps the processor busy. Not the time on the clock: on a
