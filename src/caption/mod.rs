@@ -7,5 +7,5 @@ mod rerank;
 mod speak;
 
 pub use central::{Chosen, choose};
-pub use rerank::{Candidate, Weights, rerank};
-pub use speak::{Hidden, Speaker};
+pub use rerank::{Candidate, Weights, repeats, rerank};
+pub use speak::{Hidden, SpeakError, Speaker};

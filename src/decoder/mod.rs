@@ -2,7 +2,7 @@
 //!
 //! A [`Decoder`] is begun on a [`Condition`] (the frame and what was retrieved for it) and then gives
 //! the next token's logits for several rows (beams, samples) at once. Whether it is a decoder with
-//! the condition before its words ([`prefix`]) or one with an encoder that reads a prompt is its own
+//! the condition before its words ([`PrefixDecoder`]) or one with an encoder that reads a prompt is its own
 //! affair; how tokens are chosen from logits is [`crate::caption::generate`]'s.
 
 mod prefix;
