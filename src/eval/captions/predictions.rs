@@ -149,7 +149,7 @@ mod tests {
         };
         assert_eq!(
             read_text(r#" [{"image_id": 42, "caption": "a cup"}]"#).unwrap(),
-            [number.clone()]
+            std::slice::from_ref(&number)
         );
         let lines = concat!(
             "{\"pack\":\"p 1\",\"pack_sha256\":\"00\"}\n",
