@@ -46,7 +46,8 @@ pub struct CaptionsArgs {
     /// captioned again.
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
-    /// Score only the images that have a caption, where some have none.
+    /// Score only the images that have a caption, where some have none. CIDEr-D then counts document
+    /// frequencies in their references alone.
     #[arg(long)]
     subset: bool,
     /// Another system's captions of the same images, to compare with.
