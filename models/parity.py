@@ -60,10 +60,11 @@ def captiond_embed(program, pack, folder, images=(), captions=(), pixels=False):
 
 
 def captiond_captions(program, pack, images):
-    """Greedy captions of pictures."""
+    """The decoder's greedy captions of pictures; None where it has none."""
     command = [program, "caption", "--json", "--pack", str(pack), "--method", "greedy", *map(str, images)]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-    return [json.loads(line)["caption"] for line in lines]
+    said = [json.loads(line)["candidates"] for line in lines]
+    return [candidates[0]["caption"] if candidates else None for candidates in said]
 
 
 def preprocess(path, spec):

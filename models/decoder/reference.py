@@ -14,15 +14,23 @@ NO_REPEAT = 3
 MIN_TOKENS = 3
 
 
+def repeats(sentence):
+    """Whether captiond refuses a sentence because it says something twice (docs/model-packs.md)."""
+    words = sentence.lower().split()
+    pairs = [pair for pair in zip(words, words[1:]) if len(pair[1]) > 2]
+    around = any(a == b and len(a) > 2 for a, b in zip(words, words[2:]))
+    return around or len(set(pairs)) < len(pairs) or (len(words[-1]) > 2 and words[-1] in words[:-1])
+
+
 class Chain:
-    """Loads realignment, datastore and decoder of a pack; `caption(map)` says what captiond's
-    `--method greedy` should."""
+    """Loads realignment, datastore and decoder of a pack; `caption(map)` is the sentence that captiond's
+    `--method greedy` should propose, None where it should have none."""
 
     def __init__(self, folder, manifest, session):
         """`session(path)` opens an onnxruntime session."""
         self.spec = manifest["decoder"]
         self.w, self.mean_image, self.mean_text = data.read_realignment(folder / manifest["realignment"]["file"])
-        self.captions, rows = data.read_datastore(folder / manifest["datastore"]["file"])
+        _, rows = data.read_datastore(folder / manifest["datastore"]["file"])
         self.rows = data.unit(rows - self.mean_text)
         self.prefix = session(folder / self.spec["prefix"])
         self.decoder = session(folder / self.spec["file"])
@@ -71,6 +79,6 @@ class Chain:
             token = int(logits.argmax())
             if token == self.spec["end_id"]:
                 sentence = self.tokenizer.decode(said)
-                return sentence[:1].upper() + sentence[1:]
+                return None if repeats(sentence) else sentence[:1].upper() + sentence[1:]
             said.append(token)
-        return self.captions[best[0]]
+        return None
