@@ -23,6 +23,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import pack_manifest
+from decoder.data import coco_groups
 from towers import efficientnet_lite2, minilm
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -139,8 +140,9 @@ def build_decoder(args, coco):
     args.work.mkdir(parents=True, exist_ok=True)
     captions, embeddings = args.work / "coco_captions.txt", args.work / "coco_captions.safetensors"
     if not embeddings.exists():
-        texts = [a["caption"] for a in json.load(open(coco, encoding="utf-8"))["annotations"]]
-        captions.write_text("".join(" ".join(t.split()) + "\n" for t in texts), encoding="utf-8")
+        # Picture by picture, as training reads them: the file's own order mixes the pictures.
+        texts = [text for several in coco_groups(coco).values() for text in several]
+        captions.write_text("".join(text + "\n" for text in texts), encoding="utf-8")
         run(args.captiond, "embed", "--captions", captions, "--pack", args.out, "--out", embeddings)
     # The text tower's cache is the one with its dimension; the newest, if there were several towers.
     caches = sorted(args.cache.glob("*-384.f32"), key=lambda path: path.stat().st_mtime)

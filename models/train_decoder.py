@@ -14,7 +14,7 @@
 A run has a name (--name). It is seeded, writes a checkpoint after every epoch and goes on from the
 last one when it's started again. Its curve goes to models/decoder/runs/NAME.jsonl, a line an epoch.
 Needs the embeddings that captiond computed: --caption-cache, and `captiond embed --captions` of the
-COCO captions in the order of their file, one a line (--coco-embeddings).
+COCO captions, one a line, picture by picture (--coco-embeddings; build_default.py writes them so).
 """
 
 import argparse

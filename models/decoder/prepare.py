@@ -38,6 +38,21 @@ def see_dev(cells, store_rows, realignment):
     return realigned, *store.nearest(realigned, np.full(len(realigned), -1))
 
 
+def check_grouping(embedded, owner):
+    """Refuses embeddings that are not in the captions' order. Once they were in that of COCO's file, which
+    mixes the pictures: training went on without a word and learned nothing from them."""
+    if len(embedded) != len(owner):
+        raise SystemExit(f"--coco-embeddings: found {len(embedded)} rows, expected {len(owner)}, one a caption")
+    same = owner[:-1] == owner[1:]
+    cosine = (embedded[:-1] * embedded[1:]).sum(1)
+    own, others = cosine[same].mean(), cosine[~same].mean()
+    if own < others + 0.2:
+        raise SystemExit(
+            f"--coco-embeddings: a picture's captions have a mean cosine of {own:.2f} and those of two pictures "
+            f"{others:.2f}: the rows are not in the captions' order. Embed them picture by picture (build_default.py)"
+        )
+
+
 class Prepared:
     """Everything a training run reads; see `prepare`."""
 
@@ -70,7 +85,7 @@ def prepare(pack, datasets, work, caption_cache, coco_embeddings):
     coco_owner = np.repeat(np.arange(len(coco)), [len(s) for s in coco.values()]) + len(train)
     train_embedded = centred(embed(train_flat), realignment)
     coco_embedded = centred(coco_embeddings, realignment)
-    assert len(coco_embedded) == len(coco_flat), "COCO captions and their embeddings differ in number"
+    check_grouping(coco_embedded, coco_owner)
 
     device = data.Store(centred(store_rows, realignment), np.full(len(store_rows), -1))
     people = data.Store(np.concatenate([train_embedded, coco_embedded]), np.concatenate([train_owner, coco_owner]))
