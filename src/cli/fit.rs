@@ -15,18 +15,20 @@ use super::caption::open_pack;
 use crate::{
     engine::tract::TractEngine,
     fit::{
-        self, Lambda,
+        self, Lambda, Report, ReportRow,
         embed::{EmbeddedPairs, Embedder},
         gram::GramSums,
-        pairs,
+        landmarks, pairs,
         solve::MapChoice,
     },
     pack::{FileRecord, Pack, digest, replace},
-    realignment::MapKind,
+    realignment::{MapKind, Realignment},
 };
 
-/// Where a fit's result stands in a pack.
-const FILE: &str = "realignment.safetensors";
+/// Images that the landmarks of a kernel map are chosen among; more only cost time and memory.
+const MOST_FOR_LANDMARKS: usize = 20_000;
+/// A kernel's penalty when none is given: chosen on dev and Flickr8k-CF (docs/benchmarks.md).
+const KERNEL_LAMBDA: f64 = 1.7e-4;
 
 /// The map to be written.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -39,6 +41,8 @@ enum Map {
     Procrustes,
     /// A mix of Procrustes and ridge.
     Blend,
+    /// Kernel ridge over landmarks.
+    Kernel,
 }
 
 impl From<Map> for MapKind {
@@ -48,6 +52,7 @@ impl From<Map> for MapKind {
             Map::Ridge => Self::Ridge,
             Map::Procrustes => Self::Procrustes,
             Map::Blend => Self::Blend,
+            Map::Kernel => Self::Kernel,
         }
     }
 }
@@ -70,7 +75,17 @@ pub struct FitArgs {
     /// Share of ridge in a blend, 0 to 1: more agrees better with people, less retrieves better.
     #[arg(long, value_name = "SHARE", default_value_t = 0.3)]
     ridge_share: f64,
-    /// Ridge penalty. Default: chosen on the held-out share by image-to-text R@10.
+    /// Landmarks of a kernel map: centres of the training images' embeddings.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1024)]
+    landmarks: usize,
+    /// Width of the kernel: exp(-this |x - c|^2 / the median squared distance of two images).
+    #[arg(long, value_name = "NUMBER", default_value_t = 2.0)]
+    kernel_width: f64,
+    /// Write the map as the pack's judge: it scores captions (aCLIP-S and what stands on it), and the
+    /// realignment goes on retrieving.
+    #[arg(long)]
+    judge: bool,
+    /// Ridge penalty. Default: chosen on the held-out share by image-to-text R@10; 0.00017 for a kernel.
     #[arg(long, value_name = "NUMBER")]
     lambda: Option<f64>,
     /// Share of the images that the report is measured on; the map that is written is then fitted
@@ -125,8 +140,22 @@ pub fn run(args: &FitArgs) -> Result<ExitCode> {
     if !(0.0..=1.0).contains(&args.ridge_share) {
         bail!("--ridge-share: found {}, expected 0 to 1", args.ridge_share);
     }
+    if !(args.kernel_width.is_finite() && args.kernel_width > 0.0) {
+        bail!(
+            "--kernel-width: found {}, expected a positive number",
+            args.kernel_width
+        );
+    }
+    let kernel = matches!(args.map, Map::Kernel);
+    if kernel && (args.partial.is_some() || !args.merge.is_empty()) {
+        bail!(
+            "--map kernel with --partial or --merge: landmarks are chosen among all images; fit in one go"
+        );
+    }
     let pack = open_pack(args.pack.as_deref())?;
-    if args.merge.is_empty() {
+    if kernel {
+        fit_kernel(args, &pack)
+    } else if args.merge.is_empty() {
         fit_pairs(args, &pack)
     } else {
         merge(args, &pack)
@@ -159,17 +188,37 @@ pub fn thread_count(given: Option<usize>) -> usize {
         .max(1)
 }
 
+impl FitArgs {
+    fn embedder<'a>(&self, pack: &'a Pack) -> Result<Embedder<'a>> {
+        Ok(Embedder {
+            pack,
+            cache: cache_folder(self.cache.as_deref())?,
+            threads: thread_count(self.threads),
+            skip_bad: self.skip_bad,
+            progress: io::stderr().is_terminal(),
+        })
+    }
+
+    /// Adds the pairs of `--evaluate`, where it is given.
+    fn add_evaluated(&self, embedder: &Embedder<'_>, held_out: &mut EmbeddedPairs) -> Result<()> {
+        let Some(path) = &self.evaluate else {
+            return Ok(());
+        };
+        let pairs = pairs::read(path, self.split.as_deref())?;
+        let folder = pairs::image_folder(self.images.as_deref(), path);
+        embedder.run(&TractEngine, &folder, &pairs, |_, image, captions| {
+            held_out.push(image, captions);
+            Ok(())
+        })?;
+        Ok(())
+    }
+}
+
 fn fit_pairs(args: &FitArgs, pack: &Pack) -> Result<ExitCode> {
     let path = args.pairs.as_deref().context("--pairs is missing")?;
     let pairs = pairs::read(path, args.split.as_deref())?;
     let folder = pairs::image_folder(args.images.as_deref(), path);
-    let embedder = Embedder {
-        pack,
-        cache: cache_folder(args.cache.as_deref())?,
-        threads: thread_count(args.threads),
-        skip_bad: args.skip_bad,
-        progress: io::stderr().is_terminal(),
-    };
+    let embedder = args.embedder(pack)?;
     let m = &pack.manifest;
     let empty = || {
         let (image, text) = (
@@ -208,24 +257,89 @@ fn fit_pairs(args: &FitArgs, pack: &Pack) -> Result<ExitCode> {
         eprintln!("{}: sums of {} pairs", out.display(), fitted.pairs);
         return Ok(ExitCode::SUCCESS);
     }
-    if let Some(path) = &args.evaluate {
-        let pairs = pairs::read(path, args.split.as_deref())?;
-        let folder = pairs::image_folder(args.images.as_deref(), path);
-        embedder.run(&TractEngine, &folder, &pairs, |_, image, captions| {
-            held_out.push(image, captions);
-            Ok(())
-        })?;
-    }
+    args.add_evaluated(&embedder, &mut held_out)?;
     let lambda = args.lambda.map_or(Lambda::Chosen, Lambda::Given);
     let report = fit::report(&fitted, &held_out, lambda, args.ridge_share)?;
+    report_out(args, &report)?;
+    // What was held out for the report is fitted on too: more pairs never hurt the map.
+    fitted.merge(set_aside)?;
+    fit(args, pack, &fitted, report.lambda)
+}
+
+/// A kernel map: landmarks among all images first, then sums of the similarities to them. Both passes
+/// read the same cached embeddings.
+fn fit_kernel(args: &FitArgs, pack: &Pack) -> Result<ExitCode> {
+    let path = args.pairs.as_deref().context("--pairs is missing")?;
+    let pairs = pairs::read(path, args.split.as_deref())?;
+    let folder = pairs::image_folder(args.images.as_deref(), path);
+    let embedder = args.embedder(pack)?;
+    let step = pairs.len().div_ceil(MOST_FOR_LANDMARKS).max(1);
+    let mut images = Vec::new();
+    let skipped = embedder.run(&TractEngine, &folder, &pairs, |index, image, _| {
+        if index % step == 0 {
+            images.push(image);
+        }
+        Ok(())
+    })?;
+    for reason in &skipped {
+        eprintln!("captiond: left out: {reason}");
+    }
+    let landmarks = landmarks::choose(&images, args.landmarks, args.kernel_width)?;
+    drop(images);
+    let share = if args.evaluate.is_some() {
+        0.0
+    } else {
+        args.held_out
+    };
+    let empty = || {
+        GramSums::new(
+            landmarks.len(),
+            pack.manifest.text_tower.dimension,
+            &pack.image_embedding_identity(),
+            &pack.text_embedding_identity(),
+        )
+    };
+    let (mut fitted, mut set_aside) = (empty(), empty());
+    let mut held_out = EmbeddedPairs::default();
+    embedder.run(&TractEngine, &folder, &pairs, |index, image, captions| {
+        let similarities = landmarks.similarities(&image);
+        let rows: Vec<&[f32]> = captions.iter().map(Vec::as_slice).collect();
+        if is_held_out(&pairs[index].image, share) {
+            set_aside.add(&similarities, &rows)?;
+            held_out.push(image, captions);
+        } else {
+            fitted.add(&similarities, &rows)?;
+        }
+        Ok(())
+    })?;
+    args.add_evaluated(&embedder, &mut held_out)?;
+    let lambda = args.lambda.unwrap_or(KERNEL_LAMBDA);
+    if !held_out.images.is_empty() {
+        let map = fit::kernel_realignment(&fitted, &landmarks, lambda)?;
+        let report = Report {
+            fitted_pairs: fitted.pairs,
+            images: held_out.images.len(),
+            captions: held_out.captions.len(),
+            rows: vec![ReportRow {
+                map: format!("kernel, {} landmarks", landmarks.len()),
+                recall: Some(held_out.recall(&map)),
+            }],
+            lambda,
+        };
+        report_out(args, &report)?;
+    }
+    fitted.merge(set_aside)?;
+    let map = fit::kernel_realignment(&fitted, &landmarks, lambda)?;
+    write(args, pack, &map)
+}
+
+fn report_out(args: &FitArgs, report: &Report) -> Result<()> {
     if args.json {
-        println!("{}", serde_json::to_string(&report)?);
+        println!("{}", serde_json::to_string(report)?);
     } else {
         print!("{report}");
     }
-    // What was held out for the report is fitted on too: more pairs never hurt the map.
-    fitted.merge(set_aside)?;
-    write(args, pack, &fitted, report.lambda)
+    Ok(())
 }
 
 fn merge(args: &FitArgs, pack: &Pack) -> Result<ExitCode> {
@@ -247,12 +361,18 @@ fn merge(args: &FitArgs, pack: &Pack) -> Result<ExitCode> {
         }
         (_, lambda) => lambda.unwrap_or(0.0),
     };
-    write(args, pack, &joined, lambda)
+    fit(args, pack, &joined, lambda)
 }
 
-fn write(args: &FitArgs, pack: &Pack, sums: &GramSums, lambda: f64) -> Result<ExitCode> {
-    let kind = MapKind::from(args.map);
-    let map = fit::realignment(sums, MapChoice::new(kind, lambda, args.ridge_share))?;
+fn fit(args: &FitArgs, pack: &Pack, sums: &GramSums, lambda: f64) -> Result<ExitCode> {
+    let choice = MapChoice::new(MapKind::from(args.map), lambda, args.ridge_share);
+    write(args, pack, &fit::realignment(sums, choice)?)
+}
+
+fn write(args: &FitArgs, pack: &Pack, map: &Realignment) -> Result<ExitCode> {
+    let (kind, pairs) = (map.provenance.kind.name(), map.provenance.pairs);
+    let section = if args.judge { "judge" } else { "realignment" };
+    let name = format!("{section}.safetensors");
     let bytes = map.to_bytes()?;
     let place = match &args.out {
         Some(out) => {
@@ -261,22 +381,17 @@ fn write(args: &FitArgs, pack: &Pack, sums: &GramSums, lambda: f64) -> Result<Ex
         }
         None => {
             let record = FileRecord {
-                section: "realignment",
-                name: FILE,
+                section,
+                name: &name,
                 bytes: &bytes,
                 licence: "Apache-2.0",
-                provenance: &format!("captiond fit, {} on {} pairs", kind.name(), sums.pairs),
+                provenance: &format!("captiond fit, {kind} on {pairs} pairs"),
             };
             record.write(&pack.folder)?;
-            pack.folder.join(FILE)
+            pack.folder.join(&name)
         }
     };
-    eprintln!(
-        "{}: {} fitted on {} pairs",
-        place.display(),
-        kind.name(),
-        sums.pairs
-    );
+    eprintln!("{}: {kind} fitted on {pairs} pairs", place.display());
     Ok(ExitCode::SUCCESS)
 }
 

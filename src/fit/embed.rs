@@ -13,12 +13,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::{
     cache::{EmbeddingCache, Key, key},
     pairs::CaptionedImage,
+    recall::{Recall, recall},
 };
 use crate::{
     embedding::{ImageTower, TextTower},
     engine::Engine,
     frame::{self, Limits},
     pack::Pack,
+    realignment::Realignment,
 };
 
 /// Work that may wait between the reader and a thread.
@@ -41,6 +43,13 @@ impl EmbeddedPairs {
             .enumerate()
             .flat_map(|(i, (_, n))| std::iter::repeat_n(i, *n))
             .collect()
+    }
+
+    /// Recall of the captions from the images, and of the images from the captions, with a map.
+    pub fn recall(&self, map: &Realignment) -> Recall {
+        let images: Vec<Vec<f32>> = self.images.iter().map(|(e, _)| map.realign(e)).collect();
+        let captions: Vec<Vec<f32>> = self.captions.iter().map(|e| map.centre_text(e)).collect();
+        recall(&images, &captions, &self.owners())
     }
 
     /// Adds an image with its captions.

@@ -5,6 +5,7 @@
 pub mod cache;
 pub mod embed;
 pub mod gram;
+pub mod landmarks;
 pub mod pairs;
 pub mod recall;
 pub mod solve;
@@ -16,7 +17,7 @@ use anyhow::{Context as _, Result, bail};
 use self::{embed::EmbeddedPairs, gram::GramSums, recall::Recall, solve::MapChoice};
 use crate::{
     pack::Pack,
-    realignment::{MapKind, Provenance, Realignment},
+    realignment::{Landmarks, MapKind, Provenance, Realignment},
 };
 
 /// Penalties that are tried when none is given.
@@ -72,19 +73,7 @@ pub fn report(
     }
     let measure = |kind, lambda| -> Result<Recall> {
         let map = realignment(fitted, MapChoice::new(kind, lambda, ridge_share))?;
-        Ok(recall::recall(
-            &held_out
-                .images
-                .iter()
-                .map(|(e, _)| map.realign(e))
-                .collect::<Vec<_>>(),
-            &held_out
-                .captions
-                .iter()
-                .map(|e| map.centre_text(e))
-                .collect::<Vec<_>>(),
-            &held_out.owners(),
-        ))
+        Ok(held_out.recall(&map))
     };
     let before = (fitted.image_dimension() == fitted.text_dimension()).then(|| {
         let images: Vec<Vec<f32>> = held_out.images.iter().map(|(e, _)| e.clone()).collect();
@@ -141,6 +130,28 @@ pub fn report(
 /// As [`solve::solve`].
 pub fn realignment(sums: &GramSums, choice: MapChoice) -> Result<Realignment> {
     let w = solve::solve(sums, choice)?;
+    join(w, sums, choice)
+}
+
+/// Solves for a kernel map on sums of similarities to `landmarks`.
+///
+/// # Errors
+/// As [`solve::solve_kernel`].
+pub fn kernel_realignment(
+    sums: &GramSums,
+    landmarks: &Landmarks,
+    lambda: f64,
+) -> Result<Realignment> {
+    let w = solve::solve_kernel(sums, landmarks, lambda)?;
+    let choice = MapChoice {
+        kind: MapKind::Kernel,
+        lambda,
+        ridge_share: 0.0,
+    };
+    Ok(join(w, sums, choice)?.with_landmarks(landmarks.clone())?)
+}
+
+fn join(w: Vec<f64>, sums: &GramSums, choice: MapChoice) -> Result<Realignment> {
     let provenance = Provenance {
         kind: choice.kind,
         lambda: choice.lambda,

@@ -202,6 +202,7 @@ impl Pack {
         check_speech(m).map_err(|(field, found, expected)| wrong(&field, found, expected))?;
         let parts = [
             ("realignment", &m.realignment),
+            ("judge", &m.judge),
             ("datastore", &m.datastore),
             ("calibration", &m.calibration),
         ];
@@ -317,6 +318,21 @@ impl Pack {
             "realignment",
             "fit one with `captiond fit`",
         )?;
+        self.map(part)
+    }
+
+    /// The map that scores captions (aCLIP-S): the judge, else the realignment.
+    ///
+    /// # Errors
+    /// As [`Pack::realignment`].
+    pub fn judge(&self) -> Result<Realignment, PackError> {
+        match &self.manifest.judge {
+            Some(part) => self.map(part),
+            None => self.realignment(),
+        }
+    }
+
+    fn map(&self, part: &PartFile) -> Result<Realignment, PackError> {
         let bytes = self.bytes(&part.file)?;
         let fail = |field: &str, found: String, expected: String| {
             let remedy = "fit it again with `captiond fit`, or copy the pack again";

@@ -28,6 +28,9 @@ pub struct Manifest {
     pub text_tower: TextTowerSpec,
     /// The linear map between the two. Default: none (`captiond fit` makes it).
     pub realignment: Option<PartFile>,
+    /// Another map, which scores captions where the realignment retrieves them. Default: none, the
+    /// realignment scores too (`captiond fit --judge` makes one).
+    pub judge: Option<PartFile>,
     /// Captions and their embeddings. Default: none (`captiond datastore build` makes it).
     pub datastore: Option<PartFile>,
     /// How a caption is chosen. Default: see [`CaptionSpec`].

@@ -3,6 +3,10 @@
 //! realigned = W (f - mean_image), where f is an image embedding of length one and the mean is that
 //! of the TRAINING images (arXiv 2307.05591): statistics of the frames at hand are never used.
 
+mod landmarks;
+
+pub use landmarks::Landmarks;
+
 use crate::tensor_file::{FieldError, NamedTensor, TensorFile, expect_shape, serialise};
 
 /// How W was found.
@@ -18,11 +22,14 @@ pub enum MapKind {
     /// mixed: Procrustes retrieves better, ridge agrees better with people, and a mix keeps most of
     /// both (docs/benchmarks.md).
     Blend,
+    /// Kernel ridge over landmarks: a linear map of the similarities to them ([`Landmarks`]). It agrees
+    /// best with people and retrieves worst, so it judges captions and does not look them up.
+    Kernel,
 }
 
 impl MapKind {
-    /// All of them, in the order of the reports.
-    pub const ALL: [Self; 4] = [Self::Ols, Self::Ridge, Self::Procrustes, Self::Blend];
+    /// The kinds that map the embedding itself, in the order of the reports.
+    pub const LINEAR: [Self; 4] = [Self::Ols, Self::Ridge, Self::Procrustes, Self::Blend];
 
     /// The name in files and on the command line.
     pub fn name(self) -> &'static str {
@@ -31,11 +38,15 @@ impl MapKind {
             Self::Ridge => "ridge",
             Self::Procrustes => "procrustes",
             Self::Blend => "blend",
+            Self::Kernel => "kernel",
         }
     }
 
     fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
+        Self::LINEAR
+            .into_iter()
+            .chain([Self::Kernel])
+            .find(|kind| kind.name() == name)
     }
 }
 
@@ -44,7 +55,8 @@ impl MapKind {
 pub struct Provenance {
     /// How W was found.
     pub kind: MapKind,
-    /// The ridge penalty lambda of (X'X + lambda tr(X'X)/d I)^-1 X'Y; 0 where no ridge is in it.
+    /// The ridge penalty lambda of (X'X + lambda tr(X'X)/d I)^-1 X'Y, or of a kernel's
+    /// (K'K/n + lambda C)^-1 K'Y/n, C the landmarks' own similarities; 0 where no ridge is in it.
     pub lambda: f64,
     /// Share of ridge in a blend; 0 for the other kinds.
     pub ridge_share: f64,
@@ -59,10 +71,12 @@ pub struct Provenance {
 /// W and the two training means.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Realignment {
-    /// Row-major `[image dimension, text dimension]`.
+    /// Row-major `[image dimension or landmarks, text dimension]`.
     w: Vec<f32>,
+    /// Of the embeddings, or of the similarities.
     mean_image: Vec<f32>,
     mean_text: Vec<f32>,
+    landmarks: Option<Landmarks>,
     /// What it was fitted from.
     pub provenance: Provenance,
 }
@@ -83,7 +97,20 @@ impl Realignment {
             w,
             mean_image,
             mean_text,
+            landmarks: None,
             provenance,
+        })
+    }
+
+    /// The same with landmarks before W, one for each of its rows.
+    ///
+    /// # Errors
+    /// [`FieldError`] when their number does not fit.
+    pub fn with_landmarks(self, landmarks: Landmarks) -> Result<Self, FieldError> {
+        expect_shape("landmarks", &[landmarks.len()], &[self.mean_image.len()])?;
+        Ok(Self {
+            landmarks: Some(landmarks),
+            ..self
         })
     }
 
@@ -102,7 +129,7 @@ impl Realignment {
             kind: MapKind::from_name(&kind).ok_or_else(|| FieldError {
                 field: "kind",
                 found: kind,
-                expected: "ols, ridge, procrustes or blend".into(),
+                expected: "ols, ridge, procrustes, blend or kernel".into(),
             })?,
             lambda: file.number("lambda")?,
             ridge_share: file.number("ridge_share")?,
@@ -110,7 +137,11 @@ impl Realignment {
             image_embedding: file.text("image_embedding")?,
             text_embedding: file.text("text_embedding")?,
         };
-        Self::new(w, mean_image, mean_text, provenance)
+        let map = Self::new(w, mean_image, mean_text, provenance)?;
+        match map.provenance.kind {
+            MapKind::Kernel => map.with_landmarks(Landmarks::from_file(&file)?),
+            _ => Ok(map),
+        }
     }
 
     /// The bytes of a realignment file.
@@ -118,28 +149,38 @@ impl Realignment {
     /// # Errors
     /// Never for a realignment that was made by [`Realignment::new`].
     pub fn to_bytes(&self) -> Result<Vec<u8>, FieldError> {
-        let (d1, d2) = (self.image_dimension(), self.text_dimension());
+        let (d1, d2) = (self.mean_image.len(), self.text_dimension());
         let p = &self.provenance;
-        serialise(
-            &[
-                NamedTensor::f32("w", &[d1, d2], &self.w),
-                NamedTensor::f32("mean_image", &[d1], &self.mean_image),
-                NamedTensor::f32("mean_text", &[d2], &self.mean_text),
-            ],
-            &[
-                ("kind", p.kind.name().to_owned()),
-                ("lambda", p.lambda.to_string()),
-                ("ridge_share", p.ridge_share.to_string()),
-                ("pairs", p.pairs.to_string()),
-                ("image_embedding", p.image_embedding.clone()),
-                ("text_embedding", p.text_embedding.clone()),
-            ],
-        )
+        let mut tensors = vec![
+            NamedTensor::f32("w", &[d1, d2], &self.w),
+            NamedTensor::f32("mean_image", &[d1], &self.mean_image),
+            NamedTensor::f32("mean_text", &[d2], &self.mean_text),
+        ];
+        let mut metadata = vec![
+            ("kind", p.kind.name().to_owned()),
+            ("lambda", p.lambda.to_string()),
+            ("ridge_share", p.ridge_share.to_string()),
+            ("pairs", p.pairs.to_string()),
+            ("image_embedding", p.image_embedding.clone()),
+            ("text_embedding", p.text_embedding.clone()),
+        ];
+        if let Some(landmarks) = &self.landmarks {
+            tensors.extend(landmarks.tensors());
+            metadata.push(("gamma", landmarks.gamma().to_string()));
+        }
+        serialise(&tensors, &metadata)
     }
 
     /// Realigns an image embedding of length one and scales the result to length one (all zeros
     /// when the frame sits on the training mean exactly).
     pub fn realign(&self, embedding: &[f32]) -> Vec<f32> {
+        match &self.landmarks {
+            Some(landmarks) => self.map(&landmarks.similarities(embedding)),
+            None => self.map(embedding),
+        }
+    }
+
+    fn map(&self, embedding: &[f32]) -> Vec<f32> {
         let width = self.text_dimension();
         let mut sum = vec![0f32; width];
         let rows = self.w.chunks_exact(width);
@@ -167,14 +208,17 @@ impl Realignment {
         &self.mean_text
     }
 
-    /// W, row-major `[image dimension, text dimension]`.
+    /// W, row-major `[image dimension or landmarks, text dimension]`.
     pub fn w(&self) -> &[f32] {
         &self.w
     }
 
     /// Length of an image embedding.
     pub fn image_dimension(&self) -> usize {
-        self.mean_image.len()
+        match &self.landmarks {
+            Some(landmarks) => landmarks.dimension(),
+            None => self.mean_image.len(),
+        }
     }
 
     /// Length of a caption embedding.
@@ -224,6 +268,29 @@ mod tests {
         );
         assert_eq!(example().realign(&[0.5, 0.0, 0.0]), [0.0, 0.0]);
         assert_eq!(example().centre_text(&[3.0, 1.0]), [1.0, 0.0]);
+    }
+
+    #[test]
+    fn a_kernel_map_reads_similarities_and_comes_back_from_its_file() {
+        let landmarks = Landmarks::new(&[1.0, 0.0, 0.0, 0.0, 1.0, 0.0], 3, 0.5).unwrap();
+        let provenance = Provenance {
+            kind: MapKind::Kernel,
+            ..example().provenance
+        };
+        let map = Realignment::new(vec![1., 0., 0., 1.], vec![0.0; 2], vec![0.0; 2], provenance)
+            .unwrap()
+            .with_landmarks(landmarks)
+            .unwrap();
+        assert_eq!((map.image_dimension(), map.text_dimension()), (3, 2));
+        // Similarities 1 and 1/e, scaled to length one.
+        let found = map.realign(&[1.0, 0.0, 0.0]);
+        let expected = (-1f32).exp() / (1.0 + (-2f32).exp()).sqrt();
+        assert!((found[1] - expected).abs() < 1e-3, "{found:?}");
+        let bytes = map.to_bytes().unwrap();
+        assert_eq!(Realignment::from_bytes(&bytes).unwrap(), map);
+        for cut in (0..bytes.len()).step_by(5) {
+            assert!(Realignment::from_bytes(&bytes[..cut]).is_err());
+        }
     }
 
     #[test]
