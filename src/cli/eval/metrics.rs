@@ -14,8 +14,8 @@ use crate::{
     engine::tract::TractEngine,
     eval::{
         agreement::{
-            Agreement, Coefficient, Judgements, MetricScores, agreement, read_captions,
-            read_crowdflower, read_expert, read_thumb,
+            Agreement, Coefficient, Judgements, MetricScores, OwnReference, agreement,
+            read_captions, read_crowdflower, read_expert, read_thumb,
         },
         bootstrap::Draws,
         captions::references,
@@ -65,7 +65,7 @@ struct Judged<'a> {
     name: &'static str,
     judgements: Judgements,
     images: &'a Path,
-    coefficients: &'static [Coefficient],
+    coefficients: &'a [Coefficient],
 }
 
 /// Measures agreement.
@@ -124,23 +124,40 @@ fn read(args: &MetricsArgs) -> Result<Vec<Judged<'_>>> {
         let path = path.context("--captions is missing: the captions that are judged, by id")?;
         let captions = read_captions(path)?;
         let images = images.context(missing)?;
-        if let Some(path) = &args.expert {
+        let mut add = |name, path: &Path, judged: &[_], own, coefficients| -> Result<()> {
             sets.push(Judged {
-                name: "expert",
-                judgements: Judgements::expert(&read_expert(path)?, &captions)
+                name,
+                judgements: Judgements::flickr8k(name, judged, &captions, own)
                     .with_context(|| path.display().to_string())?,
                 images,
-                coefficients: &[Coefficient::TauC],
+                coefficients,
             });
+            Ok(())
+        };
+        if let Some(path) = &args.expert {
+            let judged = read_expert(path)?;
+            let coefficients = &[Coefficient::TauC];
+            add("expert", path, &judged, OwnReference::Dropped, coefficients)?;
+            // The rows that are left out are easy ones: with them every tau is higher, so whoever
+            // compares has to know which rows a number is of.
+            add(
+                "expert_all",
+                path,
+                &judged,
+                OwnReference::Taken,
+                coefficients,
+            )?;
         }
         if let Some(path) = &args.crowdflower {
-            sets.push(Judged {
-                name: "crowdflower",
-                judgements: Judgements::crowdflower(&read_crowdflower(path)?, &captions)
-                    .with_context(|| path.display().to_string())?,
-                images,
-                coefficients: &[Coefficient::TauB],
-            });
+            let judged = read_crowdflower(path)?;
+            let coefficients = &[Coefficient::TauB];
+            add(
+                "crowdflower",
+                path,
+                &judged,
+                OwnReference::Taken,
+                coefficients,
+            )?;
         }
     }
     if let Some(path) = &args.thumb {
@@ -248,6 +265,7 @@ fn line(name: &str, values: &Map<String, Value>) {
     let mut text = format!("{name:<10}");
     for key in [
         "expert_tau_c",
+        "expert_all_tau_c",
         "crowdflower_tau_b",
         "thumb_tau_b",
         "thumb_pearson",

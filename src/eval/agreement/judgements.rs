@@ -7,7 +7,7 @@
 //! - Flickr8k-Expert: references are the image's own captions. A row whose caption is, word for word,
 //!   one of them is left out. Each of a row's three ratings is a pair of its own.
 //! - Flickr8k-CF: no row is left out. Instead a judged caption that is one of the image's references is
-//!   taken from them, for all rows of the image.
+//!   taken from them, for all rows of the image. (Expert can be read so too, [`OwnReference::Taken`].)
 //! - THumB: the caption of the system "Human" is one of the image's references, up to case and
 //!   punctuation, and is taken from them. No row is left out.
 //! - CIDEr-D's documents are the ratings: an image counts once for each of its ratings.
@@ -26,6 +26,15 @@ use crate::eval::captions::{
 
 /// THumB's name for captions by people.
 const HUMAN: &str = "Human";
+
+/// What becomes of a judged caption that is one of its image's references.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwnReference {
+    /// The row is left out: the published reading of Flickr8k-Expert.
+    Dropped,
+    /// The caption is taken from the references and its row stays: that of Flickr8k-CF.
+    Taken,
+}
 
 /// A judged image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,43 +77,17 @@ pub struct Judgements {
 }
 
 impl Judgements {
-    /// Flickr8k-Expert, with captions by their id.
+    /// Flickr8k-Expert or Flickr8k-CF, with captions by their id.
     ///
     /// # Errors
     /// When a judged caption or an image's own captions are not among them, or nothing is left.
-    pub fn expert(judged: &[Judged], captions: &HashMap<String, String>) -> Result<Self> {
-        let mut found = Self::flickr8k(judged, captions, |image, caption| {
-            image
-                .references
-                .iter()
-                .any(|reference| reference == caption)
-        })?;
-        found.scales[0].name = "expert";
-        Ok(found)
-    }
-
-    /// Flickr8k-CF, with captions by their id.
-    ///
-    /// # Errors
-    /// As [`Judgements::expert`].
-    pub fn crowdflower(judged: &[Judged], captions: &HashMap<String, String>) -> Result<Self> {
-        let mut found = Self::flickr8k(judged, captions, |_, _| false)?;
-        found.scales[0].name = "crowdflower";
-        for row in &found.rows {
-            let references = &mut found.images[row.image].references;
-            if let Some(at) = references.iter().position(|r| *r == row.caption) {
-                references.remove(at);
-            }
-        }
-        Ok(found)
-    }
-
-    fn flickr8k(
+    pub fn flickr8k(
+        name: &'static str,
         judged: &[Judged],
         captions: &HashMap<String, String>,
-        leave_out: impl Fn(&Image, &str) -> bool,
+        own: OwnReference,
     ) -> Result<Self> {
-        let mut own = own_captions(captions);
+        let mut references = own_captions(captions);
         let mut places: HashMap<&str, usize> = HashMap::new();
         let mut found = Self {
             images: Vec::new(),
@@ -114,11 +97,11 @@ impl Judgements {
         };
         let mut ratings = Vec::new();
         for judgement in judged {
-            let name = judgement.image.as_str();
-            let image = match places.get(name) {
+            let image = match places.get(judgement.image.as_str()) {
                 Some(image) => *image,
                 None => {
-                    let references = own.remove(name).with_context(|| {
+                    let name = judgement.image.as_str();
+                    let references = references.remove(name).with_context(|| {
                         format!("image {name} is judged but has no caption in --captions")
                     })?;
                     found.images.push(Image {
@@ -133,7 +116,7 @@ impl Judgements {
             let caption = captions
                 .get(id)
                 .with_context(|| format!("caption {id} is judged but not in --captions"))?;
-            if leave_out(&found.images[image], caption) {
+            if own == OwnReference::Dropped && found.images[image].references.contains(caption) {
                 found.dropped += 1;
                 continue;
             }
@@ -149,7 +132,13 @@ impl Judgements {
                 "every judged caption is one of its image's references: nothing is left to judge"
             );
         }
-        found.scales.push(Scale { name: "", ratings });
+        for row in &found.rows {
+            let references = &mut found.images[row.image].references;
+            if let Some(at) = references.iter().position(|r| *r == row.caption) {
+                references.remove(at);
+            }
+        }
+        found.scales.push(Scale { name, ratings });
         Ok(found)
     }
 
@@ -257,6 +246,10 @@ mod tests {
             .collect()
     }
 
+    fn read(rows: &[Judged], own: OwnReference) -> Result<Judgements> {
+        Judgements::flickr8k("expert", rows, &captions(), own)
+    }
+
     #[test]
     fn expert_leaves_out_what_is_its_own_reference() {
         // The second row's caption is another image's, but says what a reference says.
@@ -265,12 +258,12 @@ mod tests {
             ("a.jpg", "b.jpg#1", &[4.0, 4.0, 4.0]),
             ("a.jpg", "a.jpg#1", &[4.0, 4.0, 4.0]),
         ]);
-        let found = Judgements::expert(&rows, &captions()).unwrap();
+        let found = read(&rows, OwnReference::Dropped).unwrap();
         assert_eq!((found.rows.len(), found.dropped), (1, 2));
         assert_eq!(found.scales[0].ratings, [(0, 1.0), (0, 1.0), (0, 2.0)]);
         assert_eq!(found.ratings_per_image(), [3]);
         assert_eq!(found.images[0].references.len(), 2);
-        let error = Judgements::expert(&rows[1..], &captions()).unwrap_err();
+        let error = read(&rows[1..], OwnReference::Dropped).unwrap_err();
         assert!(error.to_string().contains("nothing is left"), "{error}");
     }
 
@@ -281,7 +274,7 @@ mod tests {
             ("a.jpg", "b.jpg#1", &[1.0]),
             ("b.jpg", "a.jpg#1", &[0.0]),
         ]);
-        let found = Judgements::crowdflower(&rows, &captions()).unwrap();
+        let found = read(&rows, OwnReference::Taken).unwrap();
         assert_eq!((found.rows.len(), found.dropped), (3, 0));
         assert_eq!(found.images[0].references, ["A kettle on a stove ."]);
         assert_eq!(found.images[1].references.len(), 2);
@@ -290,7 +283,7 @@ mod tests {
             ("a.jpg", "z.jpg#0", "caption z.jpg#0"),
         ] {
             let rows = judged(&[(image, caption, &[0.0])]);
-            let error = Judgements::crowdflower(&rows, &captions()).unwrap_err();
+            let error = read(&rows, OwnReference::Taken).unwrap_err();
             assert!(error.to_string().contains(part), "{error}");
         }
     }

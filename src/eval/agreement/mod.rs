@@ -6,6 +6,6 @@ mod metrics;
 mod thumb;
 
 pub use files::{Judged, read_captions, read_crowdflower, read_expert};
-pub use judgements::{Image, Judgements, Row, Scale};
+pub use judgements::{Image, Judgements, OwnReference, Row, Scale};
 pub use metrics::{Agreement, Coefficient, MetricScores, agreement};
 pub use thumb::{ASPECTS, ThumbRow, read_thumb};
