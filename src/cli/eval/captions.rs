@@ -12,7 +12,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::{
-    DrawArgs, EmbeddingArgs,
+    DrawArgs, EmbeddingArgs, cache_folder,
     make_captions::{self, Task},
     open_pack, pack_map,
 };
@@ -116,7 +116,7 @@ pub(super) fn run(args: &CaptionsArgs) -> Result<ExitCode> {
                 folder,
                 frames: args.frames,
                 save: args.save.as_deref(),
-                cache: &args.embedding.embedder(pack)?.cache.clone(),
+                cache: &cache_folder(args.embedding.cache.as_deref())?,
             };
             let made = make_captions::run(task, pack, &args.generation)?;
             (made.predictions(), Some(made))
