@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use captiond::eval::{captions, clip_score};
+use captiond::eval::{captions, clip_score, kendall::kendall};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tiny::{COLOURS, Captiond, colour_field, copy, folder, whole_pack};
@@ -475,10 +475,31 @@ fn agreement_with_people() {
         "{}",
         found["ROUGE-L"]
     );
-    assert!(
-        number(&found["aCLIP-S"]["crowdflower_tau_b"]) > 40.0,
-        "{found}"
-    );
+    // The same scores as `eval captions` gives these captions one by one.
+    let refs = bench.refs();
+    let per_image = bench.work.path().join("judged.jsonl");
+    let (mut scores, mut votes) = (Vec::new(), Vec::new());
+    let colour = |at: usize| COLOURS[at % 6].0;
+    let judged: [(&dyn Fn(usize) -> String, f64); 3] = [
+        (&|at| format!("A {} square .", colour(at)), 1.0),
+        (&|at| format!("A {} square .", colour(at + 1)), 0.0),
+        (&|at| format!("The field is {} .", colour(at)), 1.0),
+    ];
+    for (caption, vote) in judged {
+        bench
+            .eval(&["captions", "--json", "--draws", "0"])
+            .path("--refs", &refs)
+            .path("--predictions", bench.said("judged.tsv", caption))
+            .path("--per-image", &per_image)
+            .succeed();
+        for line in fs::read_to_string(&per_image).unwrap().lines().map(parse) {
+            scores.push(number(&line["aCLIP-S"]));
+            votes.push(vote);
+        }
+    }
+    let tau = 100.0 * kendall(&scores, &votes).unwrap().b;
+    let measured = number(&found["aCLIP-S"]["crowdflower_tau_b"]);
+    assert!((measured - tau).abs() < 1e-9, "{measured} {tau}");
 
     // Towers without a common space, no realignment, no references for THumB.
     let other = copy(&folder("cls"));
