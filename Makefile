@@ -10,7 +10,7 @@ BUILT = "$${CARGO_TARGET_DIR:-target}/debug/captiond"
 RELEASE = "$${CARGO_TARGET_DIR:-target}/release/captiond"
 VENV = target/venv
 
-.PHONY: help demo test parity bench bench-search default-pack samples install clean
+.PHONY: help demo test parity bench bench-search bench-metrics default-pack samples install clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -45,6 +45,10 @@ bench: ## cold start, time a frame, memory and size of the release build
 bench-search: $(VENV)/ready ## time the search from 1,000 to 1,000,000 rows (needs DATA; faiss-cpu compares)
 	program=$$($(CARGO) bench --all-features --bench search --no-run 2>&1 | sed -n 's/.*(\(.*\))$$/\1/p' | tail -1); \
 	$(VENV)/bin/python benches/search "$$program" --data "$(DATA)" --embeddings target/embeddings
+
+bench-metrics: $(VENV)/ready ## time CIDEr-D and Kendall's tau against the Python originals (needs DATA and Java)
+	program=$$($(CARGO) bench --all-features --bench metrics --no-run 2>&1 | sed -n 's/.*(\(.*\))$$/\1/p' | tail -1); \
+	$(VENV)/bin/python benches/metrics "$$program" --data "$(DATA)"
 
 default-pack: $(VENV)/ready ## build models/default again (needs DATA)
 	$(CARGO) build --release --all-features

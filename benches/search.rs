@@ -8,6 +8,9 @@
 //!
 //! Rows and queries have length one; all files are safetensors.
 
+#[path = "support/processor.rs"]
+mod processor;
+
 use std::{env, fs, hint::black_box, path::Path, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -16,6 +19,8 @@ use captiond::{
     pack,
     tensor_file::TensorFile,
 };
+
+use processor::busy;
 
 /// Neighbours that are looked for.
 const COUNT: usize = 13;
@@ -91,8 +96,7 @@ fn read(file: &str, name: &'static str) -> Result<(Vec<f32>, usize)> {
     Ok((values, shape[rank - 1]))
 }
 
-/// Mean of the milliseconds that `work` keeps the processor busy. Not the time on the clock: on a
-/// machine that others use too, that measures the others.
+/// Mean of the milliseconds that `work` keeps the processor busy.
 fn mean_cpu<T>(items: impl Iterator<Item = T> + Clone, work: impl Fn(T)) -> Result<f64> {
     let (start, before) = (Instant::now(), busy()?);
     let mut count = 0;
@@ -105,14 +109,6 @@ fn mean_cpu<T>(items: impl Iterator<Item = T> + Clone, work: impl Fn(T)) -> Resu
         }
     }
     Ok((busy()? - before) / f64::from(count))
-}
-
-/// Milliseconds that this thread was on a processor.
-fn busy() -> Result<f64> {
-    let text = fs::read_to_string("/proc/thread-self/schedstat")?;
-    let nanoseconds = text.split_whitespace().next();
-    let nanoseconds: f64 = nanoseconds.context("an empty schedstat")?.parse()?;
-    Ok(nanoseconds / 1e6)
 }
 
 /// Kilobytes of this process's resident memory of one kind.

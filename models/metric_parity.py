@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
-"""Compares `captiond eval captions` with pycocoevalcap 1.2 (needs Java), corpus and image by image.
+"""Compares `captiond eval captions` with pycocoevalcap 1.2 (needs Java), corpus and image by image, and
+`captiond eval metrics` with pycocoevalcap and scipy.
 
     python3 models/metric_parity.py --captiond target/release/captiond --data ../shared/data \\
-        --predictions dev.jsonl
+        --predictions dev.jsonl --cache target/embeddings
 
 Sets: captiond's captions of Flickr8k dev (--predictions, as `captiond caption --json` writes them;
 left out without it), each dev photograph's fifth caption against the other four, and COCO val2017's
 last caption of each image against its others. Also prints the numbers that tests/caption_metrics.rs
 holds: corpus values and the SHA-256 of all tokens.
+
+Agreement with people: Flickr8k-Expert and Flickr8k-CF, each rating a row with its own references, as
+CLIPScore's evaluation has it (src/eval/agreement/judgements.rs says how), tau by scipy.
 """
 
 import argparse
@@ -21,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 
+import scipy.stats
 from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
@@ -87,11 +92,47 @@ def leave_one(references, place):
     return rest, predictions
 
 
+def judged(data, name):
+    """(references, caption, rating) for each rating of a file of judgements."""
+    lines = [line.split("\t", 1) for line in open(data / "Flickr8k.token.txt", encoding="utf-8")]
+    captions = {number: caption.strip() for number, caption in lines}
+    references = collections.defaultdict(list)
+    for number, caption in captions.items():
+        references[number.split("#")[0]].append(caption)
+    rows = [line.split() for line in open(data / f"{name}Annotations.txt")]
+    if name == "Expert":
+        kept = [row for row in rows if captions[row[1]] not in references[row[0]]]
+        return [(references[row[0]], captions[row[1]], float(r)) for row in kept for r in row[2:]]
+    for image, number, *_ in rows:
+        if captions[number] in references[image]:
+            references[image].remove(captions[number])
+    return [(references[row[0]], captions[row[1]], float(row[2])) for row in rows]
+
+
+def agreement(captiond, data, cache):
+    """Prints both sides' taus, and returns the largest difference."""
+    command = [captiond, "eval", "metrics", "--json", "--draws", "0", "--images", data / "images"]
+    command += ["--captions", data / "Flickr8k.token.txt", "--expert", data / "ExpertAnnotations.txt"]
+    command += ["--crowdflower", data / "CrowdFlowerAnnotations.txt"] + (["--cache", cache] if cache else [])
+    found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    worst = 0.0
+    for name, key, variant in [("Expert", "expert_tau_c", "c"), ("CrowdFlower", "crowdflower_tau_b", "b")]:
+        rows = judged(data, name)
+        _, images = oracle({i: r for i, (r, _, _) in enumerate(rows)}, {i: c for i, (_, c, _) in enumerate(rows)})
+        for at, metric in enumerate(NAMES):
+            scores = [images[i][at] for i in range(len(rows))]
+            tau = 100 * scipy.stats.kendalltau(scores, [rating for _, _, rating in rows], variant=variant)[0]
+            worst = max(worst, abs(tau - found[metric][key]))
+            print(f"{metric} {key}: captiond {found[metric][key]:.6f}, Python {tau:.6f}")
+    return worst
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--captiond", default="captiond")
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--predictions", type=pathlib.Path)
+    parser.add_argument("--cache", type=pathlib.Path, help="folder of cached embeddings")
     args = parser.parse_args()
     dev = flickr(args.data)
     val, val_captions = coco(args.data)
@@ -114,7 +155,9 @@ def main():
         worst = max(worst, corpus, image)
         print(f"{name}: {len(references)} images, largest difference corpus {corpus:.2e}, image {image:.2e}")
         print("   ", ", ".join(f"{n} {v:.12f}" for n, v in zip(NAMES, expected)))
-    return 0 if worst < 1e-6 else 1
+    tau = agreement(args.captiond, args.data / "flickr8k", args.cache)
+    print(f"agreement with people: largest difference of a tau x 100 {tau:.2e}")
+    return 0 if max(worst, tau) < 1e-6 else 1
 
 
 if __name__ == "__main__":

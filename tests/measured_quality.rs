@@ -50,7 +50,7 @@ fn retrieval_and_agreement_with_people() {
     eprintln!("dev image-to-text R@10 {recall_at_10:.3}");
     assert!(recall_at_10 >= 0.60, "{found}");
     let found = captiond(
-        &["eval", "metrics", "--json"],
+        &["eval", "metrics", "--json", "--draws", "0"],
         &[
             ("--captions", data.join("Flickr8k.token.txt")),
             ("--expert", data.join("ExpertAnnotations.txt")),
@@ -59,9 +59,28 @@ fn retrieval_and_agreement_with_people() {
             cached,
         ],
     );
-    let expert = found["aCLIP-S"]["expert_tau_c"].as_f64().unwrap();
-    eprintln!("Flickr8k-Expert tau-c {expert:.2}");
+    let tau = |metric: &str, key: &str| found[metric][key].as_f64().unwrap();
+    let expert = tau("aCLIP-S", "expert_all_tau_c");
+    eprintln!("Flickr8k-Expert tau-c, all rows, {expert:.2}");
     assert!(expert >= 52.0, "{found}");
+    assert!(tau("aCLIP-S", "expert_tau_c") >= 50.0, "{found}");
+    assert!(tau("RefaCLIP-S", "expert_tau_c") >= 54.0, "{found}");
+    assert_eq!(found["aCLIP-S"]["expert_dropped"], 67);
+    // pycocoevalcap's scores under the same conventions (models/metric_parity.py), tau by scipy.
+    for (metric, expert, crowd) in [
+        ("BLEU-4", 32.297619, 16.445289),
+        ("ROUGE-L", 33.377222, 19.846111),
+        ("CIDEr-D", 45.891542, 24.850034),
+    ] {
+        assert!(
+            (tau(metric, "expert_tau_c") - expert).abs() < 1e-5,
+            "{found}"
+        );
+        assert!(
+            (tau(metric, "crowdflower_tau_b") - crowd).abs() < 1e-5,
+            "{found}"
+        );
+    }
 }
 
 /// Of 100 dev photographs, scored against their own captions alone: CIDEr-D of so few pictures is not

@@ -19,6 +19,33 @@ pub struct ImageFeatures {
     pub cells: Vec<f32>,
 }
 
+impl ImageFeatures {
+    /// Of a clip, from those of its frames: the mean of the embeddings, scaled to length one, and the
+    /// mean of the cells divided by the same length, so that their mean stays the embedding.
+    ///
+    /// # Errors
+    /// [`EmbeddingError::Degenerate`] when there is no frame or the embeddings cancel out.
+    pub fn mean(frames: &[Self]) -> Result<Self, EmbeddingError> {
+        fn mean<'a>(rows: impl Iterator<Item = &'a Vec<f32>>, count: usize) -> Vec<f32> {
+            let mut sum: Vec<f32> = Vec::new();
+            for row in rows {
+                sum.resize(row.len(), 0.0);
+                sum.iter_mut().zip(row).for_each(|(s, v)| *s += v);
+            }
+            sum.iter_mut().for_each(|s| *s /= count as f32);
+            sum
+        }
+        if let [alone] = frames {
+            return Ok(alone.clone());
+        }
+        let mut embedding = mean(frames.iter().map(|f| &f.embedding), frames.len());
+        let mut cells = mean(frames.iter().map(|f| &f.cells), frames.len());
+        let length = normalise(&mut embedding)?;
+        cells.iter_mut().for_each(|v| *v /= length);
+        Ok(Self { embedding, cells })
+    }
+}
+
 /// Network and preprocessing of a pack's image tower.
 pub struct ImageTower {
     spec: ImageTowerSpec,
@@ -230,6 +257,27 @@ mod tests {
         let rows = average_cells(&map, 2, [2, 1]).unwrap();
         assert_eq!(rows, [2.5, 12.5, 4.5, 14.5]);
         assert!(average_cells(&map, 2, [4, 1]).is_err());
+    }
+
+    #[test]
+    fn a_clip_is_the_mean_of_its_frames() {
+        let frame = |embedding: [f32; 2], cells: [f32; 4]| ImageFeatures {
+            embedding: embedding.to_vec(),
+            cells: cells.to_vec(),
+        };
+        // Two cells of two channels whose mean is the embedding.
+        let frames = [
+            frame([1.0, 0.0], [2.0, -1.0, 0.0, 1.0]),
+            frame([0.0, 1.0], [0.0, 2.0, 0.0, 0.0]),
+        ];
+        let clip = ImageFeatures::mean(&frames).unwrap();
+        let half = 0.5f32.sqrt();
+        let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6);
+        assert!(close(&clip.embedding, &[half, half]));
+        assert!(close(&clip.cells, &[2.0 * half, half, 0.0, half]));
+        assert_eq!(ImageFeatures::mean(&frames[..1]).unwrap(), frames[0]);
+        let opposite = [frames[0].clone(), frame([-1.0, 0.0], [0.0; 4])];
+        assert!(ImageFeatures::mean(&opposite).is_err() && ImageFeatures::mean(&[]).is_err());
     }
 
     #[test]

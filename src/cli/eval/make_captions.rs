@@ -4,8 +4,8 @@ use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions},
     io::{self, IsTerminal as _, Write as _},
-    path::{Path, PathBuf},
-    time::Duration,
+    path::Path,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -13,10 +13,15 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    captioner::Describe,
-    cli::{caption::open_pack, generation::GenerationArgs},
+    captioner::{Captioner, StageTimes},
+    cli::generation::GenerationArgs,
+    embedding::ImageFeatures,
     engine::tract::TractEngine,
-    eval::captions::predictions::{Header, ImageName, Prediction},
+    eval::{
+        captions::predictions::{Header, ImageName, Prediction},
+        samples::Sample,
+    },
+    fit::cache::{EmbeddingCache, key},
     pack::{Pack, digest},
     source::{Frame, Pixels},
 };
@@ -33,8 +38,6 @@ struct Line {
 /// Captions of all images.
 #[derive(Debug)]
 pub(super) struct Made {
-    /// Whose they are.
-    pub header: Header,
     lines: Vec<Line>,
 }
 
@@ -56,59 +59,74 @@ impl Made {
     }
 }
 
-/// Captions `images` (paths within `folder`, or file names) with a pack.
+/// Where images are, and what is kept.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Task<'a> {
+    /// Images and clips to caption.
+    pub samples: &'a [Sample],
+    /// Folder that they are in.
+    pub folder: &'a Path,
+    /// Frames that were taken of each clip.
+    pub frames: usize,
+    /// File of the captions.
+    pub save: Option<&'a Path>,
+    /// Folder of cached embeddings, which the image tower's go to.
+    pub cache: &'a Path,
+}
+
+/// Captions images with a pack.
 ///
 /// # Errors
-/// When the pack or an image can't be used, or `save` belongs to another pack or is damaged.
-pub(super) fn run(
-    images: &[&str],
-    folder: &Path,
-    pack: Option<&Path>,
-    generation: &GenerationArgs,
-    save: Option<&Path>,
-) -> Result<Made> {
-    let mut pack = open_pack(pack)?;
-    let header = identity(&pack, generation)?;
-    let (mut done, mut file) = match save {
+/// When the pack or an image can't be used, or `save` belongs to another pack or other settings, or is
+/// damaged.
+pub(super) fn run(task: Task<'_>, pack: &mut Pack, generation: &GenerationArgs) -> Result<Made> {
+    let header = identity(pack, generation, task)?;
+    let (mut done, mut file) = match task.save {
         Some(path) => {
             let (done, file) = open(path, &header)?;
             (done, Some((path, file)))
         }
         None => (HashMap::new(), None),
     };
-    let missing: Vec<&str> = images
+    let missing: Vec<&Sample> = task
+        .samples
         .iter()
-        .copied()
-        .filter(|image| !done.contains_key(*image))
+        .filter(|sample| !done.contains_key(&sample.name))
         .collect();
     if !missing.is_empty() {
-        let mut captioner = generation.load(&mut pack, &TractEngine)?;
+        let dimension = pack.manifest.image_tower.dimension;
+        let identity = pack.image_embedding_identity();
+        let mut cache = EmbeddingCache::open(task.cache, &identity, dimension)?;
+        let mut captioner = generation.load(pack, &TractEngine)?;
         let bar = bar(missing.len());
-        for image in missing {
-            let line = caption(&mut captioner, folder, image)?;
+        for sample in missing {
+            let line = caption(&mut captioner, task.folder, sample, &mut cache)?;
             if let Some((path, file)) = &mut file {
                 let text = serde_json::to_string(&line)? + "\n";
                 file.write_all(text.as_bytes())
                     .with_context(|| path.display().to_string())?;
             }
-            done.insert(image.to_owned(), line);
+            done.insert(sample.name.clone(), line);
             bar.inc(1);
         }
         bar.finish_and_clear();
     }
-    let lines = images.iter().filter_map(|image| done.remove(*image));
+    let lines = task.samples.iter();
     Ok(Made {
-        header,
-        lines: lines.collect(),
+        lines: lines
+            .filter_map(|sample| done.remove(&sample.name))
+            .collect(),
     })
 }
 
-fn identity(pack: &Pack, generation: &GenerationArgs) -> Result<Header> {
+fn identity(pack: &Pack, generation: &GenerationArgs, task: Task<'_>) -> Result<Header> {
     let manifest = pack.folder.join("pack.toml");
+    let clips = task.samples.iter().any(|sample| sample.clip);
     Ok(Header {
         pack: pack.label(),
         pack_sha256: digest::of_file(&manifest).with_context(|| manifest.display().to_string())?,
         generation: generation.differences(),
+        frames: clips.then_some(task.frames),
     })
 }
 
@@ -140,12 +158,10 @@ fn open(path: &Path, header: &Header) -> Result<(HashMap<String, Line>, File)> {
     })?;
     if found != *header {
         bail!(
-            "{}: its captions are of pack {} ({}), not of {} ({}); give --save another file",
+            "{}: its captions are of {}, not of {}; give --save another file",
             context(),
-            found.pack,
-            short(&found.pack_sha256),
-            header.pack,
-            short(&header.pack_sha256)
+            whose(&found),
+            whose(header)
         );
     }
     let mut done = HashMap::new();
@@ -157,34 +173,55 @@ fn open(path: &Path, header: &Header) -> Result<(HashMap<String, Line>, File)> {
     Ok((done, file))
 }
 
-fn short(sha256: &str) -> &str {
-    sha256.get(..12).unwrap_or(sha256)
+fn whose(header: &Header) -> String {
+    let sha256 = &header.pack_sha256;
+    let short = sha256.get(..12).unwrap_or(sha256);
+    let mut text = format!("pack {} ({short})", header.pack);
+    if !header.generation.is_empty() {
+        text += &format!(" with {}", header.generation);
+    }
+    if let Some(frames) = header.frames {
+        text += &format!(" with --frames {frames}");
+    }
+    text
 }
 
-fn caption(captioner: &mut dyn Describe, folder: &Path, image: &str) -> Result<Line> {
-    let path = find(folder, image);
-    let origin = path.display().to_string();
-    let bytes = fs::read(&path).with_context(|| origin.clone())?;
-    let found = captioner.describe(&Frame {
-        pixels: Pixels::Encoded(bytes),
-        origin,
-        taken: Duration::ZERO,
-    })?;
+/// Captions an image, or a clip by the mean of what the image tower says of its frames.
+fn caption(
+    captioner: &mut Captioner,
+    folder: &Path,
+    sample: &Sample,
+    cache: &mut EmbeddingCache,
+) -> Result<Line> {
+    let start = Instant::now();
+    let mut features = Vec::with_capacity(sample.files.len());
+    for file in &sample.files {
+        let path = folder.join(file);
+        let origin = path.display().to_string();
+        let bytes = fs::read(&path).with_context(|| origin.clone())?;
+        let key = key(&bytes);
+        let frame = Frame {
+            pixels: Pixels::Encoded(bytes),
+            origin,
+            taken: Duration::ZERO,
+        };
+        let seen = captioner.look(&frame, &mut StageTimes::default())?;
+        // What the metrics by embeddings need: it isn't computed again.
+        if !cache.contains(&key) {
+            cache.put(key, &seen.embedding)?;
+        }
+        features.push(seen);
+    }
+    let features = ImageFeatures::mean(&features).with_context(|| sample.name.clone())?;
+    let found = captioner
+        .say(&features, StageTimes::default())
+        .with_context(|| sample.name.clone())?;
     Ok(Line {
-        file: image.to_owned(),
+        file: sample.name.clone(),
         caption: found.caption,
         confidence: found.confidence,
-        ms: found.ms.total,
+        ms: start.elapsed().as_secs_f32() * 1e3,
     })
-}
-
-/// The image's path within the folder, else its file name: data sets name the folder that they had.
-fn find(folder: &Path, image: &str) -> PathBuf {
-    let whole = folder.join(image);
-    match Path::new(image).file_name() {
-        Some(name) if !whole.exists() => folder.join(name),
-        _ => whole,
-    }
 }
 
 fn bar(count: usize) -> ProgressBar {
@@ -207,6 +244,7 @@ mod tests {
             pack: "p 1".into(),
             pack_sha256: sha256.into(),
             generation: String::new(),
+            frames: None,
         }
     }
 
@@ -233,9 +271,15 @@ mod tests {
         assert_eq!(open(&path, &header("aa")).unwrap().0.len(), 2);
         let error = open(&path, &header("bb")).unwrap_err().to_string();
         assert!(
-            error.contains("of pack p 1 (aa), not of p 1 (bb)"),
+            error.contains("of pack p 1 (aa), not of pack p 1 (bb)"),
             "{error}"
         );
+        let frames = Header {
+            frames: Some(4),
+            ..header("aa")
+        };
+        let error = open(&path, &frames).unwrap_err().to_string();
+        assert!(error.contains("with --frames 4"), "{error}");
         fs::write(&path, "not JSON\n").unwrap();
         let error = open(&path, &header("aa")).unwrap_err().to_string();
         assert!(error.contains("line 1"), "{error}");

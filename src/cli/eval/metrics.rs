@@ -1,152 +1,288 @@
-//! `captiond eval metrics`.
+//! `captiond eval metrics`: how well metrics agree with people.
 
 use std::{
-    collections::{BTreeSet, HashMap},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
-use super::Common;
+use super::{Common, DrawArgs};
 use crate::{
     engine::tract::TractEngine,
     eval::{
-        agreement::{self, Judged},
-        kendall::kendall,
+        agreement::{
+            Agreement, Coefficient, Judgements, MetricScores, OwnReference, agreement,
+            read_captions, read_crowdflower, read_expert, read_thumb,
+        },
+        bootstrap::Draws,
+        captions::references,
+        clip_score,
+        embedded::{Embedded, Spaces},
+        samples,
     },
-    fit::{embed::Embedder, pairs::CaptionedImage},
-    realignment::Realignment,
+    fit::embed::Embedder,
 };
 
 /// Arguments of `eval metrics`.
 #[derive(Debug, Args)]
 pub struct MetricsArgs {
-    /// Captions by id: Flickr8k.token.txt.
-    #[arg(long, value_name = "FILE")]
-    captions: PathBuf,
+    /// Captions by id: Flickr8k.token.txt. Those of a judged image are its references.
+    #[arg(long, value_name = "FILE", required_unless_present = "thumb")]
+    captions: Option<PathBuf>,
     /// ExpertAnnotations.txt.
     #[arg(long, value_name = "FILE")]
     expert: Option<PathBuf>,
     /// CrowdFlowerAnnotations.txt.
     #[arg(long, value_name = "FILE")]
     crowdflower: Option<PathBuf>,
+    /// mscoco_THumB-1.0.jsonl.
+    #[arg(long, value_name = "FILE")]
+    thumb: Option<PathBuf>,
+    /// THumB's references: COCO or Karpathy JSON. Default: --captions.
+    #[arg(long, value_name = "FILE", requires = "thumb")]
+    thumb_refs: Option<PathBuf>,
+    /// Split of a Karpathy JSON in --thumb-refs. Default: test.
+    #[arg(long, value_name = "NAME", requires = "thumb_refs")]
+    split: Option<String>,
+    /// Folder of THumB's images. Default: --images.
+    #[arg(long, value_name = "DIR", requires = "thumb")]
+    thumb_images: Option<PathBuf>,
+    /// w of CLIP-S and its kin. Default: the pack's caption.clip_s_weight.
+    #[arg(long, value_name = "NUMBER", value_parser = super::weight)]
+    clip_s_weight: Option<f64>,
+    #[command(flatten)]
+    drawn: DrawArgs,
     #[command(flatten)]
     common: Common,
 }
 
+/// A set of judgements with the names that it has in the output.
+struct Judged<'a> {
+    /// Before each key.
+    name: &'static str,
+    judgements: Judgements,
+    images: &'a Path,
+    coefficients: &'a [Coefficient],
+}
+
+/// Measures agreement.
+///
+/// # Errors
+/// Names the file that is wrong.
 pub(super) fn run(args: &MetricsArgs) -> Result<ExitCode> {
-    if args.expert.is_none() && args.crowdflower.is_none() {
-        bail!("nothing to measure against: give --expert or --crowdflower");
+    let sets = read(args)?;
+    let pack = super::open_pack(args.common.pack.as_deref())?;
+    let map = args.common.map(&pack)?;
+    let spaces = Spaces::new(&pack, map.as_ref());
+    for reason in spaces.undefined(&pack) {
+        eprintln!("captiond: {reason}");
     }
-    let folder = args
-        .common
-        .images
-        .as_deref()
-        .context("--images is missing: the folder of the judged images")?;
-    let (pack, map) = args.common.open()?;
-    let texts = agreement::read_captions(&args.captions)?;
-    let expert = args
-        .expert
-        .as_deref()
-        .map(agreement::read_expert)
-        .transpose()?;
-    let crowd = args
-        .crowdflower
-        .as_deref()
-        .map(agreement::read_crowdflower)
-        .transpose()?;
-    let all: Vec<&Judged> = expert.iter().chain(&crowd).flatten().collect();
-    let scores = Scores::new(&args.common.embedder(&pack)?, &map, folder, &texts, &all)?;
-    let mut result = serde_json::Map::new();
-    // Kendall's tau does not depend on the weight and the cut-off at nought loses order, so the
-    // cosine itself is ranked, as METHOD's aCLIP-S up to a monotone map.
-    if let Some(judged) = &expert {
-        let tau = scores.tau(judged)?.c;
-        result.insert("expert_tau_c".into(), json!(100.0 * tau));
-    }
-    if let Some(judged) = &crowd {
-        let tau = scores.tau(judged)?.b;
-        result.insert("crowdflower_tau_b".into(), json!(100.0 * tau));
+    let weight = super::clip_s_weight(args.clip_s_weight, &pack);
+    let embedder = args.common.embedding.embedder(&pack)?;
+    let mut result: Map<String, Value> = Map::new();
+    for set in &sets {
+        let judgements = &set.judgements;
+        let mut without = judgements.without_references();
+        if let Some(first) = without.next() {
+            eprintln!(
+                "captiond: {}: metrics with references are undefined: image {} has none ({} of {} images)",
+                set.name,
+                first.name,
+                1 + without.count(),
+                judgements.images.len()
+            );
+        }
+        let mut metrics = MetricScores::by_words(judgements);
+        metrics.extend(embedded_scores(&embedder, spaces, set, weight)?);
+        for found in agreement(judgements, &metrics, set.coefficients, args.drawn.draws()) {
+            let metric = result.entry(found.metric).or_insert_with(|| json!({}));
+            if let Value::Object(metric) = metric {
+                put(metric, set, &found, args.drawn.draws());
+            }
+        }
     }
     if args.common.json {
-        println!("{}", json!({ "aCLIP-S": result }));
+        println!("{}", Value::Object(result));
     } else {
-        for (name, value) in &result {
-            println!("aCLIP-S {name}: {:.2}", value.as_f64().unwrap_or_default());
-        }
+        print(&result, &sets);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Realigned images and centred captions of the judged pairs.
-struct Scores {
-    images: HashMap<String, Vec<f32>>,
-    captions: HashMap<String, Vec<f32>>,
+fn read(args: &MetricsArgs) -> Result<Vec<Judged<'_>>> {
+    if args.expert.is_none() && args.crowdflower.is_none() && args.thumb.is_none() {
+        bail!("nothing to measure against: give --expert, --crowdflower or --thumb");
+    }
+    let images = args.common.images.as_deref();
+    let missing = "--images is missing: the folder of the judged images";
+    let mut sets = Vec::new();
+    if args.expert.is_some() || args.crowdflower.is_some() {
+        let path = args.captions.as_deref();
+        let path = path.context("--captions is missing: the captions that are judged, by id")?;
+        let captions = read_captions(path)?;
+        let images = images.context(missing)?;
+        let mut add = |name, path: &Path, judged: &[_], own, coefficients| -> Result<()> {
+            sets.push(Judged {
+                name,
+                judgements: Judgements::flickr8k(name, judged, &captions, own)
+                    .with_context(|| path.display().to_string())?,
+                images,
+                coefficients,
+            });
+            Ok(())
+        };
+        if let Some(path) = &args.expert {
+            let judged = read_expert(path)?;
+            let coefficients = &[Coefficient::TauC];
+            add("expert", path, &judged, OwnReference::Dropped, coefficients)?;
+            // The rows that are left out are easy ones: with them every tau is higher, so whoever
+            // compares has to know which rows a number is of.
+            add(
+                "expert_all",
+                path,
+                &judged,
+                OwnReference::Taken,
+                coefficients,
+            )?;
+        }
+        if let Some(path) = &args.crowdflower {
+            let judged = read_crowdflower(path)?;
+            let coefficients = &[Coefficient::TauB];
+            add(
+                "crowdflower",
+                path,
+                &judged,
+                OwnReference::Taken,
+                coefficients,
+            )?;
+        }
+    }
+    if let Some(path) = &args.thumb {
+        let references = match args.thumb_refs.as_ref().or(args.captions.as_ref()) {
+            Some(path) => references::read(path, args.split.as_deref())?.images,
+            None => Vec::new(),
+        };
+        sets.push(Judged {
+            name: "thumb",
+            judgements: Judgements::thumb(&read_thumb(path)?, &references),
+            images: args.thumb_images.as_deref().or(images).context(missing)?,
+            coefficients: &[Coefficient::TauB, Coefficient::Pearson],
+        });
+    }
+    Ok(sets)
 }
 
-impl Scores {
-    fn new(
-        embedder: &Embedder<'_>,
-        map: &Realignment,
-        folder: &Path,
-        texts: &HashMap<String, String>,
-        judged: &[&Judged],
-    ) -> Result<Self> {
-        let ids: BTreeSet<&str> = judged.iter().map(|j| j.caption.as_str()).collect();
-        let captions: Vec<String> = ids
-            .iter()
-            .map(|id| {
-                texts
-                    .get(*id)
-                    .cloned()
-                    .with_context(|| format!("caption {id} is judged but not in --captions"))
-            })
-            .collect::<Result<_>>()?;
-        let embedded = embedder.captions(&TractEngine, &captions)?;
-        let captions = ids
-            .iter()
-            .map(|id| (*id).to_owned())
-            .zip(embedded.iter().map(|e| map.centre_text(e)))
-            .collect();
-        let names: BTreeSet<&str> = judged.iter().map(|j| j.image.as_str()).collect();
-        let pairs: Vec<CaptionedImage> = names
-            .iter()
-            .map(|n| CaptionedImage {
-                image: (*n).to_owned(),
-                captions: Vec::new(),
-            })
-            .collect();
-        let mut images = HashMap::new();
-        embedder.run(&TractEngine, folder, &pairs, |index, image, _| {
-            images.insert(pairs[index].image.clone(), map.realign(&image));
-            Ok(())
-        })?;
-        Ok(Self { images, captions })
-    }
+fn embedded_scores(
+    embedder: &Embedder<'_>,
+    spaces: Spaces<'_>,
+    set: &Judged<'_>,
+    weight: f64,
+) -> Result<Vec<MetricScores>> {
+    let judgements = &set.judgements;
+    let samples = judgements
+        .images
+        .iter()
+        .map(|image| Ok(samples::find(set.images, &image.name, samples::FRAMES)?))
+        .collect::<Result<Vec<_>>>()?;
+    let references = judgements.images.iter().flat_map(|image| &image.references);
+    let captions = judgements.rows.iter().map(|row| &row.caption);
+    let embedded = Embedded::new(
+        embedder,
+        &TractEngine,
+        spaces,
+        set.images,
+        &samples,
+        references.chain(captions).map(String::as_str),
+    )?;
+    MetricScores::by_embeddings(judgements, |image, caption| {
+        embedded.scores(&image.name, caption, &image.references, weight)
+    })
+}
 
-    /// Each rating of a pair counts as a pair of its own (METHOD: Flickr8k-Expert).
-    fn tau(&self, judged: &[Judged]) -> Result<crate::eval::kendall::Tau> {
-        let (mut scores, mut ratings) = (Vec::new(), Vec::new());
-        for pair in judged {
-            let (Some(image), Some(caption)) = (
-                self.images.get(&pair.image),
-                self.captions.get(&pair.caption),
-            ) else {
-                bail!("{} or {} has no embedding", pair.image, pair.caption);
-            };
-            let score: f64 = image
-                .iter()
-                .zip(caption)
-                .map(|(a, b)| f64::from(a * b))
-                .sum();
-            for rating in &pair.ratings {
-                scores.push(score);
-                ratings.push(*rating);
+/// Adds what was found of a metric, times 100. Of THumB the whole score stands beside the other sets'
+/// values, and its parts in an object of their own.
+fn put(metric: &mut Map<String, Value>, set: &Judged<'_>, found: &Agreement, draws: Draws) {
+    let coefficient = match found.coefficient {
+        Coefficient::TauB => "tau_b",
+        Coefficient::TauC => "tau_c",
+        Coefficient::Pearson => "pearson",
+    };
+    let judgements = &set.judgements;
+    metric.insert(format!("{}_rows", set.name), json!(judgements.rows.len()));
+    metric.insert(format!("{}_dropped", set.name), json!(judgements.dropped));
+    let whole = judgements.scales.first().map(|scale| scale.name);
+    let (place, key) = if whole == Some(found.scale) {
+        (metric, format!("{}_{coefficient}", set.name))
+    } else {
+        let parts = metric
+            .entry(format!("{}_aspects", set.name))
+            .or_insert_with(|| json!({}));
+        let Value::Object(parts) = parts else { return };
+        let part = parts.entry(found.scale).or_insert_with(|| json!({}));
+        let Value::Object(part) = part else { return };
+        (part, coefficient.to_owned())
+    };
+    let hundredfold = |value: f64| 100.0 * value;
+    if draws.count > 0 {
+        let interval = found.interval.map(|ends| ends.map(hundredfold));
+        place.insert(format!("{key}_interval"), json!(interval));
+    }
+    place.insert(key, json!(found.value.map(hundredfold)));
+}
+
+fn print(result: &Map<String, Value>, sets: &[Judged<'_>]) {
+    for set in sets {
+        println!(
+            "{}: {} captions of {} images, {} left out because they are references",
+            set.name,
+            set.judgements.rows.len(),
+            set.judgements.images.len(),
+            set.judgements.dropped
+        );
+    }
+    let names = crate::eval::captions::NAMES
+        .iter()
+        .chain(&clip_score::NAMES);
+    for name in names {
+        let Some(Value::Object(metric)) = result.get(*name) else {
+            continue;
+        };
+        line(name, metric);
+        let aspects = metric.get("thumb_aspects").and_then(Value::as_object);
+        for (aspect, found) in aspects.into_iter().flatten() {
+            if let Value::Object(found) = found {
+                line(&format!("  {aspect}"), found);
             }
         }
-        kendall(&scores, &ratings).context("the judgements or the scores do not vary")
     }
+}
+
+/// A line of values with their intervals.
+fn line(name: &str, values: &Map<String, Value>) {
+    let mut text = format!("{name:<10}");
+    for key in [
+        "expert_tau_c",
+        "expert_all_tau_c",
+        "crowdflower_tau_b",
+        "thumb_tau_b",
+        "thumb_pearson",
+        "tau_b",
+        "pearson",
+    ] {
+        let Some(value) = values.get(key) else {
+            continue;
+        };
+        match value.as_f64() {
+            Some(value) => text += &format!("  {key} {value:.2}"),
+            None => text += &format!("  {key} undefined"),
+        }
+        let ends = |at: usize| values.get(&format!("{key}_interval"))?.get(at)?.as_f64();
+        if let (Some(low), Some(high)) = (ends(0), ends(1)) {
+            text += &format!(" [{low:.2}, {high:.2}]");
+        }
+    }
+    println!("{text}");
 }

@@ -18,7 +18,7 @@ use super::{
     caption::open_pack,
     fit::{cache_folder, thread_count},
 };
-use crate::{fit::embed::Embedder, pack::Pack, realignment::Realignment};
+use crate::{eval::bootstrap::Draws, fit::embed::Embedder, pack::Pack, realignment::Realignment};
 
 pub use captions::CaptionsArgs;
 pub use metrics::MetricsArgs;
@@ -29,9 +29,9 @@ pub use retrieval::RetrievalArgs;
 pub enum EvalCommand {
     /// Recall of captions from images and of images from captions.
     Retrieval(RetrievalArgs),
-    /// Agreement of aCLIP-S with human judgements (Flickr8k-Expert, Flickr8k-CF).
+    /// Agreement of caption metrics with human judgements (Flickr8k-Expert, Flickr8k-CF, THumB).
     Metrics(MetricsArgs),
-    /// BLEU, ROUGE-L and CIDEr-D of captions against references.
+    /// BLEU, ROUGE-L, CIDEr-D, and with images CLIP-S and its kin, of captions against references.
     Captions(CaptionsArgs),
 }
 
@@ -47,12 +47,8 @@ struct Common {
     /// Folder of the images.
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
-    /// Folder of cached embeddings. Default: $XDG_CACHE_HOME/captiond, else ~/.cache/captiond.
-    #[arg(long, value_name = "DIR")]
-    cache: Option<PathBuf>,
-    /// Threads. Default: all cores.
-    #[arg(long, value_name = "NUMBER")]
-    threads: Option<usize>,
+    #[command(flatten)]
+    embedding: EmbeddingArgs,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -61,16 +57,49 @@ struct Common {
 impl Common {
     fn open(&self) -> Result<(Pack, Realignment)> {
         let pack = open_pack(self.pack.as_deref())?;
-        let map = match &self.realignment {
-            Some(path) => {
-                let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
-                Realignment::from_bytes(&bytes).with_context(|| path.display().to_string())?
-            }
+        let map = match self.given_map()? {
+            Some(map) => map,
             None => pack.realignment()?,
         };
         Ok((pack, map))
     }
 
+    /// The realignment that is named, else the pack's, if it has one.
+    fn map(&self, pack: &Pack) -> Result<Option<Realignment>> {
+        match self.given_map()? {
+            Some(map) => Ok(Some(map)),
+            None => pack_map(pack),
+        }
+    }
+
+    fn given_map(&self) -> Result<Option<Realignment>> {
+        let Some(path) = &self.realignment else {
+            return Ok(None);
+        };
+        let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+        let map = Realignment::from_bytes(&bytes).with_context(|| path.display().to_string())?;
+        Ok(Some(map))
+    }
+}
+
+/// A pack's realignment, if it has one.
+fn pack_map(pack: &Pack) -> Result<Option<Realignment>> {
+    let named = pack.manifest.realignment.is_some();
+    Ok(named.then(|| pack.realignment()).transpose()?)
+}
+
+/// How images and captions are embedded.
+#[derive(Debug, Args)]
+struct EmbeddingArgs {
+    /// Folder of cached embeddings. Default: $XDG_CACHE_HOME/captiond, else ~/.cache/captiond.
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+    /// Threads that embed. Default: all cores.
+    #[arg(long, value_name = "NUMBER")]
+    threads: Option<usize>,
+}
+
+impl EmbeddingArgs {
     fn embedder<'a>(&self, pack: &'a Pack) -> Result<Embedder<'a>> {
         Ok(Embedder {
             pack,
@@ -79,6 +108,39 @@ impl Common {
             skip_bad: false,
             progress: io::stderr().is_terminal(),
         })
+    }
+}
+
+/// The bootstrap of images that intervals come from.
+#[derive(Debug, Args)]
+struct DrawArgs {
+    /// Draws of the bootstrap; 0 leaves it out.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1000)]
+    draws: usize,
+    /// Seed of the bootstrap.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    seed: u64,
+}
+
+impl DrawArgs {
+    fn draws(&self) -> Draws {
+        Draws {
+            count: self.draws,
+            seed: self.seed,
+        }
+    }
+}
+
+/// w of CLIP-S: what was given, else the pack's.
+fn clip_s_weight(given: Option<f64>, pack: &Pack) -> f64 {
+    given.unwrap_or(f64::from(pack.manifest.caption.clip_s_weight))
+}
+
+/// A weight on the command line.
+fn weight(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(weight) if weight.is_finite() && weight > 0.0 => Ok(weight),
+        _ => Err("expected a number above 0".to_owned()),
     }
 }
 

@@ -29,14 +29,17 @@ pub(super) fn run(args: &RetrievalArgs) -> Result<ExitCode> {
     let pairs = pairs::read(&args.pairs, args.split.as_deref())?;
     let folder = pairs::image_folder(args.common.images.as_deref(), &args.pairs);
     let (mut images, mut captions, mut owners) = (Vec::new(), Vec::new(), Vec::new());
-    args.common
-        .embedder(&pack)?
-        .run(&TractEngine, &folder, &pairs, |index, image, texts| {
+    args.common.embedding.embedder(&pack)?.run(
+        &TractEngine,
+        &folder,
+        &pairs,
+        |index, image, texts| {
             owners.extend(texts.iter().map(|_| index));
             images.push(map.realign(&image));
             captions.extend(texts.iter().map(|text| map.centre_text(text)));
             Ok(())
-        })?;
+        },
+    )?;
     let found = recall::recall(&images, &captions, &owners);
     if args.common.json {
         println!("{}", serde_json::to_string(&found)?);

@@ -18,9 +18,9 @@ const SIGMA: f64 = 6.0;
 #[derive(Debug, Clone)]
 pub struct CiderD {
     vocabulary: Vocabulary,
-    /// ln(images) - ln(images with the n-gram).
+    /// ln(documents) - ln(documents with the n-gram).
     weights: HashMap<NGram, f64>,
-    /// ln(images): the weight of an n-gram that no reference has.
+    /// ln(documents): the weight of an n-gram that no reference has.
     unseen: f64,
     references: Vec<Vec<Weighted>>,
 }
@@ -38,6 +38,12 @@ struct Weighted {
 impl CiderD {
     /// From the tokens of the references of each image.
     pub fn new(references: &[Vec<Vec<String>>]) -> Self {
+        Self::counted(references, |_| 1)
+    }
+
+    /// The same with image i standing for `documents(i)` documents, as if its references came so
+    /// many times.
+    pub fn counted(references: &[Vec<Vec<String>>], documents: impl Fn(usize) -> u32) -> Self {
         let mut vocabulary = Vocabulary::default();
         let grams: Vec<Vec<NGrams>> = references
             .iter()
@@ -48,8 +54,11 @@ impl CiderD {
                     .collect()
             })
             .collect();
-        let mut images_with: HashMap<NGram, u32> = HashMap::new();
-        for image in &grams {
+        let mut all = 0;
+        let mut documents_with: HashMap<NGram, u32> = HashMap::new();
+        for (at, image) in grams.iter().enumerate() {
+            let count = documents(at);
+            all += count;
             let mut here: Vec<&NGram> = image
                 .iter()
                 .flat_map(|g| g.counts.iter().map(|(ngram, _)| ngram))
@@ -57,15 +66,15 @@ impl CiderD {
             here.sort_unstable();
             here.dedup();
             for ngram in here {
-                *images_with.entry(*ngram).or_default() += 1;
+                *documents_with.entry(*ngram).or_default() += count;
             }
         }
-        let unseen = (references.len().max(1) as f64).ln();
+        let unseen = f64::from(all.max(1)).ln();
         let mut cider = Self {
             vocabulary,
-            weights: images_with
+            weights: documents_with
                 .into_iter()
-                .map(|(ngram, n)| (ngram, unseen - f64::from(n).ln()))
+                .map(|(ngram, n)| (ngram, unseen - f64::from(n.max(1)).ln()))
                 .collect(),
             unseen,
             references: Vec::new(),

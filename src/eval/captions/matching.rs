@@ -80,6 +80,14 @@ impl Matcher {
         matcher
     }
 
+    /// The place of the one image that has this name.
+    pub fn place(&self, image: &ImageName) -> Option<usize> {
+        match self.find(image) {
+            Some(Place::One(at)) => Some(at),
+            _ => None,
+        }
+    }
+
     fn find(&self, image: &ImageName) -> Option<Place> {
         match image {
             ImageName::Number(number) => self

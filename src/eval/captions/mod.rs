@@ -5,13 +5,13 @@
 //! pycocoevalcap itself (`models/README.md` says how).
 
 pub mod bleu;
-pub mod bootstrap;
 pub mod cider;
 pub mod matching;
 pub mod ngrams;
 pub mod predictions;
 pub mod references;
 pub mod rouge;
+pub mod system;
 pub mod tokenizer;
 
 use bleu::BleuCounts;
@@ -102,6 +102,11 @@ impl Scorer {
     /// From the captions of each image. Document frequencies are those of all these images. An image
     /// without a caption scores nought.
     pub fn new<S: AsRef<str>>(references: &[Vec<S>]) -> Self {
+        Self::counted(references, |_| 1)
+    }
+
+    /// The same with image i standing for `documents(i)` documents in CIDEr-D's document frequencies.
+    pub fn counted<S: AsRef<str>>(references: &[Vec<S>], documents: impl Fn(usize) -> u32) -> Self {
         let flat: Vec<&str> = references.iter().flatten().map(AsRef::as_ref).collect();
         let mut all = tokenize_all(&flat).into_iter();
         let tokens: Vec<Vec<Vec<String>>> = references
@@ -118,7 +123,7 @@ impl Scorer {
                     .collect()
             })
             .collect();
-        let cider = CiderD::new(&tokens);
+        let cider = CiderD::counted(&tokens, documents);
         Self {
             tokens,
             vocabulary,
@@ -129,18 +134,33 @@ impl Scorer {
 
     /// Scores one caption for each image, in the order of the references.
     pub fn score<S: AsRef<str>>(&self, captions: &[S]) -> Vec<ImageScore> {
-        tokenize_all(captions)
+        let rows: Vec<(usize, &str)> = captions
             .iter()
+            .map(AsRef::as_ref)
             .enumerate()
             .take(self.tokens.len())
-            .map(|(image, tokens)| {
-                let grams = NGrams::new(&self.vocabulary.look_up(tokens));
-                ImageScore {
-                    bleu: BleuCounts::new(&grams, &self.grams[image]),
-                    rouge_l: rouge::rouge_l(tokens, &self.tokens[image]),
-                    cider_d: self.cider.score(image, tokens).unwrap_or(0.0),
-                }
-            })
+            .collect();
+        self.score_rows(&rows)
+    }
+
+    /// Scores any captions, each with its image's place among the references. An image that is not
+    /// there scores nought.
+    pub fn score_rows(&self, rows: &[(usize, &str)]) -> Vec<ImageScore> {
+        let captions: Vec<&str> = rows.iter().map(|(_, caption)| *caption).collect();
+        let score = |tokens: &[String], image: usize| {
+            let grams = NGrams::new(&self.vocabulary.look_up(tokens));
+            let references = self.grams.get(image).map_or(&[][..], Vec::as_slice);
+            let words = self.tokens.get(image).map_or(&[][..], Vec::as_slice);
+            ImageScore {
+                bleu: BleuCounts::new(&grams, references),
+                rouge_l: rouge::rouge_l(tokens, words),
+                cider_d: self.cider.score(image, tokens).unwrap_or(0.0),
+            }
+        };
+        tokenize_all(&captions)
+            .iter()
+            .zip(rows)
+            .map(|(tokens, (image, _))| score(tokens, *image))
             .collect()
     }
 }
@@ -226,6 +246,18 @@ mod tests {
             );
         }
         assert_eq!(cider.score_caption(3, "a dog"), None);
+    }
+
+    /// Document frequencies of an image that counts twice are those of one that stands there twice.
+    #[test]
+    fn an_image_may_count_for_several_documents() {
+        let references = REFERENCES.map(|r| r.to_vec());
+        let rows = [(0, CAPTIONS[0]), (0, CAPTIONS[2]), (2, CAPTIONS[2])];
+        let counted = Scorer::counted(&references, |at| [2, 0, 1][at]).score_rows(&rows);
+        let repeated = [0, 0, 2].map(|at| references[at].clone());
+        let expected = Scorer::new(&repeated).score(&rows.map(|(_, caption)| caption));
+        assert_eq!(counted, expected);
+        assert_ne!(counted, Scorer::new(&references).score_rows(&rows));
     }
 
     #[test]

@@ -42,6 +42,9 @@ pub struct Header {
     /// Generation options that replaced the pack's.
     #[serde(default)]
     pub generation: String,
+    /// Frames that were taken of each clip; none when there are images alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frames: Option<usize>,
 }
 
 #[derive(Deserialize)]

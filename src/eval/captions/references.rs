@@ -29,6 +29,19 @@ pub struct References {
     pub images: Vec<Referenced>,
     /// Captions left out because they are rejected, canned or say that nothing can be recognised.
     pub excluded: usize,
+    /// Images all of whose captions were left out, with those captions: a caption of theirs can't be
+    /// scored.
+    pub unscored: Vec<Referenced>,
+}
+
+impl References {
+    fn whole(images: Vec<Referenced>) -> Self {
+        Self {
+            images,
+            excluded: 0,
+            unscored: Vec::new(),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -60,6 +73,8 @@ struct Karpathy {
 
 #[derive(Deserialize)]
 struct KarpathyImage {
+    #[serde(default)]
+    filepath: Option<String>,
     filename: String,
     split: String,
     sentences: Vec<Sentence>,
@@ -111,10 +126,7 @@ pub fn read(path: &Path, split: Option<&str>) -> Result<References> {
                 captions: pair.captions,
             })
             .collect();
-        References {
-            images,
-            excluded: 0,
-        }
+        References::whole(images)
     };
     if found.images.is_empty() {
         bail!(
@@ -163,7 +175,7 @@ fn annotated(file: Annotated) -> Result<References> {
         .enumerate()
         .filter_map(|(at, image)| image.id.map(|id| (id, at)))
         .collect();
-    let mut excluded = 0;
+    let mut left_out: Vec<Vec<String>> = vec![Vec::new(); images.len()];
     for annotation in file.annotations {
         let id = annotation.image_id;
         let at = places
@@ -173,13 +185,27 @@ fn annotated(file: Annotated) -> Result<References> {
             || annotation.is_precanned
             || annotation.caption.trim() == UNRECOGNISABLE
         {
-            excluded += 1;
+            left_out[*at].push(annotation.caption);
         } else {
             images[*at].captions.push(annotation.caption);
         }
     }
+    let excluded = left_out.iter().map(Vec::len).sum();
+    let unscored = images
+        .iter()
+        .zip(left_out)
+        .filter(|(image, left_out)| image.captions.is_empty() && !left_out.is_empty())
+        .map(|(image, captions)| Referenced {
+            captions,
+            ..image.clone()
+        })
+        .collect();
     images.retain(|image| !image.captions.is_empty());
-    Ok(References { images, excluded })
+    Ok(References {
+        images,
+        excluded,
+        unscored,
+    })
 }
 
 fn karpathy(file: Karpathy, wanted: &str) -> Result<References> {
@@ -188,7 +214,10 @@ fn karpathy(file: Karpathy, wanted: &str) -> Result<References> {
     for image in file.images {
         if image.split == wanted {
             images.push(Referenced {
-                name: image.filename,
+                name: match image.filepath {
+                    Some(folder) => format!("{folder}/{}", image.filename),
+                    None => image.filename,
+                },
                 id: image.cocoid,
                 captions: image.sentences.into_iter().map(|s| s.raw).collect(),
             });
@@ -201,10 +230,7 @@ fn karpathy(file: Karpathy, wanted: &str) -> Result<References> {
     if images.is_empty() {
         bail!("no image in split {wanted:?}; the file has {splits:?}, choose one with --split");
     }
-    Ok(References {
-        images,
-        excluded: 0,
-    })
+    Ok(References::whole(images))
 }
 
 fn videos(file: Videos, split: Option<&str>) -> Result<References> {
@@ -238,10 +264,7 @@ fn videos(file: Videos, split: Option<&str>) -> Result<References> {
         }
     }
     images.retain(|image| !image.captions.is_empty());
-    Ok(References {
-        images,
-        excluded: 0,
-    })
+    Ok(References::whole(images))
 }
 
 #[cfg(test)]
@@ -282,6 +305,8 @@ mod tests {
             (names(&found), found.excluded),
             (vec![("v0.jpg", Some(0), 1)], 3)
         );
+        let unscored = References::whole(found.unscored);
+        assert_eq!(names(&unscored), [("v1.jpg", Some(1), 2)]);
     }
 
     #[test]
@@ -290,7 +315,7 @@ mod tests {
             {"filename":"x.jpg","split":"train","sentences":[{"raw":"A"}]},
             {"filepath":"val2014","filename":"y.jpg","cocoid":5,"split":"test","sentences":[{"raw":"B"},{"raw":"C"}]}]}"#;
         let found = read_text(karpathy, None).unwrap();
-        assert_eq!(names(&found), [("y.jpg", Some(5), 2)]);
+        assert_eq!(names(&found), [("val2014/y.jpg", Some(5), 2)]);
         let error = format!("{:#}", read_text(karpathy, Some("val")).unwrap_err());
         assert!(error.contains("\"train\", \"test\""), "{error}");
 
