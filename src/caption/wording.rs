@@ -243,7 +243,10 @@ pub fn lowered(caption: &str, is_common: &dyn Fn(&str) -> bool) -> String {
     let Some(first) = letters.next() else {
         return String::new();
     };
-    let word: String = caption.chars().take_while(|c| c.is_alphanumeric()).collect();
+    let word: String = caption
+        .chars()
+        .take_while(|c| c.is_alphanumeric())
+        .collect();
     let small: String = word.to_lowercase();
     let only_the_first = word.chars().skip(1).all(|c| !c.is_uppercase());
     if !first.is_uppercase() || !only_the_first || !is_common(&small) {
@@ -267,4 +270,172 @@ pub fn is_written(store: &Datastore, word: &str) -> bool {
                 .split(|c: char| !c.is_alphanumeric())
                 .any(|w| w == word)
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: FrameQuality = FrameQuality {
+        brightness: 0.45,
+        contrast: 0.2,
+        highlights: 0.8,
+        clipped_dark: 0.01,
+        clipped_bright: 0.0,
+        sharpness: 1.4,
+        detail: 0.7,
+    };
+
+    #[test]
+    fn the_thresholds_part_the_verdicts() {
+        let thresholds = Thresholds::new(Some(0.9), Some(0.5)).unwrap();
+        let unfamiliar = Verdict::Unsure(Reason::Unfamiliar);
+        for (confidence, verdict) in [
+            (1.0, Verdict::Sure),
+            (0.9, Verdict::Sure),
+            (0.89, Verdict::Hedged),
+            (0.5, Verdict::Hedged),
+            (0.49, unfamiliar),
+            (0.0, unfamiliar),
+            (f32::NAN, unfamiliar),
+        ] {
+            assert_eq!(
+                thresholds.verdict(&GOOD, confidence),
+                verdict,
+                "{confidence}"
+            );
+        }
+        // A bad frame is named as what it is, however sure the model is of it.
+        let flawed = [
+            (
+                FrameQuality {
+                    highlights: 0.01,
+                    ..GOOD
+                },
+                Reason::Dark,
+            ),
+            (
+                FrameQuality {
+                    clipped_bright: 0.9,
+                    ..GOOD
+                },
+                Reason::BlownOut,
+            ),
+            (
+                FrameQuality {
+                    sharpness: 0.1,
+                    ..GOOD
+                },
+                Reason::Blurred,
+            ),
+            (
+                FrameQuality {
+                    detail: 0.01,
+                    ..GOOD
+                },
+                Reason::Covered,
+            ),
+        ];
+        for (quality, reason) in flawed {
+            for confidence in [0.0, 0.6, 1.0] {
+                let found = thresholds.verdict(&quality, confidence);
+                assert_eq!(found, Verdict::Unsure(reason));
+                assert_eq!(found.reason().map(Reason::name), Some(reason.name()));
+            }
+        }
+    }
+
+    #[test]
+    fn thresholds_that_make_no_sense_are_refused() {
+        assert_eq!(Thresholds::new(None, None), Ok(Thresholds::default()));
+        for bad in [-0.1, 1.1, f32::NAN] {
+            assert_eq!(
+                Thresholds::new(Some(bad), None).unwrap_err().key(),
+                "hedge_below"
+            );
+            assert_eq!(
+                Thresholds::new(None, Some(bad)).unwrap_err().key(),
+                "withhold_below"
+            );
+        }
+        let order = Thresholds::new(Some(0.3), Some(0.6)).unwrap_err();
+        assert_eq!(order.key(), "withhold_below");
+        // One alone is never out of order with a default.
+        let low = Thresholds::new(Some(0.1), None).unwrap();
+        assert_eq!((low.hedge_below, low.withhold_below), (0.1, 0.1));
+        let high = Thresholds::new(None, Some(0.95)).unwrap();
+        assert_eq!((high.hedge_below, high.withhold_below), (0.95, 0.95));
+    }
+
+    #[test]
+    fn in_json_a_verdict_is_two_keys() {
+        let json = |verdict| serde_json::to_value::<Verdict>(verdict).unwrap();
+        assert_eq!(
+            json(Verdict::Hedged),
+            serde_json::json!({"verdict": "hedged", "reason": null})
+        );
+        assert_eq!(
+            json(Verdict::Unsure(Reason::BlownOut)),
+            serde_json::json!({"verdict": "unsure", "reason": "blown-out"})
+        );
+        for reason in [Reason::Dark, Reason::BlownOut, Reason::Unfamiliar] {
+            assert_eq!(serde_json::to_value(reason).unwrap(), reason.name());
+        }
+    }
+
+    #[test]
+    fn the_sentence_fits_the_verdict() {
+        let phrases = Phrases::default();
+        let say = |verdict| spoken(verdict, "A cup on a table", &phrases, &|_| true);
+        assert_eq!(say(Verdict::Sure), "A cup on a table");
+        assert_eq!(say(Verdict::Hedged), "perhaps a cup on a table");
+        let sentences = [
+            (Reason::Dark, &phrases.dark),
+            (Reason::BlownOut, &phrases.blown_out),
+            (Reason::Blurred, &phrases.blurred),
+            (Reason::Covered, &phrases.covered),
+            (Reason::Unfamiliar, &phrases.unfamiliar),
+        ];
+        for (reason, sentence) in sentences {
+            assert_eq!(say(Verdict::Unsure(reason)), *sentence);
+        }
+        let behind = Phrases {
+            hedged: "{caption}, perhaps".into(),
+            ..phrases
+        };
+        assert_eq!(
+            spoken(Verdict::Hedged, "A cup", &behind, &|_| true),
+            "A cup, perhaps"
+        );
+    }
+
+    #[test]
+    fn the_first_letter_is_lowered_unless_its_word_wants_it() {
+        let rows: [(&str, &[f32]); 3] = [
+            ("A TV beside a Christmas tree", &[1.0]),
+            ("Two men on a station's platform", &[1.0]),
+            ("The stations of an old railway line", &[1.0]),
+        ];
+        let store = Datastore::build(rows, 1, "t").unwrap();
+        let lowered = |caption| lowered(caption, &|word| is_written(&store, word));
+        for (caption, expected) in [
+            ("A dog", "a dog"),
+            ("Old men", "old men"),
+            ("Men, three of them", "men, three of them"),
+            // Never seen in small letters, or not alone.
+            ("Christmas lights", "Christmas lights"),
+            ("Rail", "Rail"),
+            ("Stat", "Stat"),
+            // Acronyms and the like.
+            ("TV on a wall", "TV on a wall"),
+            ("McA", "McA"),
+            // Nothing to lower.
+            ("a dog", "a dog"),
+            ("7 dogs", "7 dogs"),
+            ("", ""),
+            ("\u{1f415}", "\u{1f415}"),
+        ] {
+            assert_eq!(lowered(caption), expected);
+        }
+    }
 }

@@ -288,3 +288,7 @@ fn percentile(values: &mut [f32], share: f32) -> f32 {
     let at = ((values.len() - 1) as f32 * share).round() as usize;
     *values.select_nth_unstable_by(at, f32::total_cmp).1
 }
+
+#[cfg(test)]
+#[path = "quality_tests.rs"]
+mod tests;

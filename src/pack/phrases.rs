@@ -111,7 +111,10 @@ mod tests {
             "phrases.blurred"
         );
         let (field, found, expected) = refused("unfamiliar = \"{caption}?\"");
-        assert_eq!((field, found.as_str()), ("phrases.unfamiliar", "\"{caption}?\""));
+        assert_eq!(
+            (field, found.as_str()),
+            ("phrases.unfamiliar", "\"{caption}?\"")
+        );
         assert!(expected.contains("withheld"));
     }
 }
