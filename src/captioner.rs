@@ -290,7 +290,12 @@ impl Captioner {
                 self.rows.centred(chosen.row),
             ),
         };
-        let alternatives = self.alternatives(&embedding, &candidates, &hits);
+        let said = Proposal {
+            caption: &caption,
+            score,
+            embedding: &embedding,
+        };
+        let alternatives = self.alternatives(said, &candidates, &hits);
         ms.caption += lap(&mut at);
         let confidence = confidence(score, self.spec.clip_s_weight);
         let verdict = self.thresholds.verdict(quality, confidence);
@@ -312,7 +317,7 @@ impl Captioner {
     /// What else could have been said: the decoder's sentences and the neighbours.
     fn alternatives(
         &self,
-        chosen: &[f32],
+        chosen: Proposal<'_>,
         candidates: &[Candidate],
         hits: &[Hit],
     ) -> Vec<Neighbour> {
