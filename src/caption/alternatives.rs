@@ -30,7 +30,10 @@ pub struct Proposal<'a> {
 /// Up to [`MOST`] proposals, best score first, that agree neither with the chosen caption nor with
 /// each other ([`AGREE`]) and fit the frame about as well ([`BEHIND`]); none when all agree.
 pub fn alternatives(chosen: Proposal<'_>, mut proposals: Vec<Proposal<'_>>) -> Vec<Neighbour> {
-    proposals.retain(|proposal| proposal.score >= chosen.score - BEHIND);
+    // The caption itself is among them; an embedding on the mean would agree with nothing.
+    proposals.retain(|proposal| {
+        proposal.score >= chosen.score - BEHIND && proposal.caption != chosen.caption
+    });
     // Stable: of equal scores the one that came first.
     proposals.sort_by(|a, b| b.score.total_cmp(&a.score));
     let mut said = vec![chosen.embedding];
