@@ -3,15 +3,20 @@
 use std::{borrow::Cow, time::Instant};
 
 use anyhow::{Context as _, Result};
+use image::RgbImage;
 use serde::Serialize;
 
 use crate::{
-    caption::{Candidate, Hidden, Speaker, choose, confidence::confidence},
-    datastore::{CentredRows, Datastore},
+    caption::{
+        Candidate, Hidden, Proposal, Speaker, alternatives, choose,
+        confidence::confidence,
+        wording::{self, Thresholds, Verdict},
+    },
+    datastore::{CentredRows, Datastore, Hit},
     embedding::{ImageFeatures, ImageTower},
     engine::Engine,
-    frame::{self, Limits},
-    pack::{CaptionSpec, Pack, PackError},
+    frame::{self, FrameQuality, Limits},
+    pack::{CaptionSpec, Pack, PackError, Phrases},
     realignment::Realignment,
     source::{Frame, Pixels},
 };
@@ -30,6 +35,8 @@ pub struct Neighbour {
 pub struct StageTimes {
     /// JPEG/PNG bytes to pixels.
     pub decode: f32,
+    /// Brightness, sharpness and the like.
+    pub quality: f32,
     /// Crop, resize, normalise.
     pub preprocess: f32,
     /// The image tower.
@@ -48,13 +55,36 @@ pub struct StageTimes {
     pub total: f32,
 }
 
-/// What the chain says of one frame.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// What is known of a frame before anything is said of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Seen {
+    /// From the image tower.
+    pub features: ImageFeatures,
+    /// Light, contrast, sharpness.
+    pub quality: FrameQuality,
+}
+
+/// What the chain says of one frame. The default is a frame of which nothing is known, and nothing
+/// said.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Description {
-    /// The chosen caption.
+    /// The chosen caption as the chain made it, whatever the verdict: for evaluations. Empty when
+    /// the gate ([`Captioner::gate`]) kept the frame from the chain.
     pub caption: String,
-    /// In [0, 1]; see [`mod@crate::caption::confidence`] for what it means and does not mean yet.
+    /// In [0, 1]; see [`mod@crate::caption::confidence`] for what it means and does not mean yet. 0
+    /// when the gate kept the frame from the chain.
     pub confidence: f32,
+    /// Whether the confidence is the probability that a person accepts the caption.
+    pub calibrated: bool,
+    /// Light, contrast, sharpness of the frame.
+    pub quality: FrameQuality,
+    /// How the caption may be said.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// What a person may hear: the caption, the caption as a guess, or why there is none.
+    pub spoken: String,
+    /// Up to three captions that say something else, best first; empty when all agree.
+    pub alternatives: Vec<Neighbour>,
     /// The nearest datastore captions, best first.
     pub neighbours: Vec<Neighbour>,
     /// The datastore's own proposal.
@@ -87,6 +117,9 @@ pub struct Captioner {
     rows: CentredRows,
     speaker: Option<Speaker>,
     retrieval_margin: f32,
+    phrases: Phrases,
+    thresholds: Thresholds,
+    gate: bool,
 }
 
 impl Captioner {
@@ -109,7 +142,21 @@ impl Captioner {
             rows,
             speaker,
             retrieval_margin: pack.manifest.generation.retrieval_margin,
+            phrases: pack.manifest.phrases.clone(),
+            thresholds: Thresholds::default(),
+            gate: false,
         })
+    }
+
+    /// From which confidence on a caption is said, and how.
+    pub fn set_thresholds(&mut self, thresholds: Thresholds) {
+        self.thresholds = thresholds;
+    }
+
+    /// Whether a frame that is too bad to be captioned is kept from the chain, which saves its work:
+    /// the caption would be withheld anyway. Off at first: evaluations score every caption.
+    pub fn gate(&mut self, on: bool) {
+        self.gate = on;
     }
 
     /// Puts another datastore in place of the pack's.
@@ -135,12 +182,25 @@ fn lap(at: &mut Instant) -> f32 {
 }
 
 impl Captioner {
-    /// The first half of the chain: from a frame to what the image tower says of it. Fills in its
-    /// part of `ms`.
+    /// The first half of the chain: from a frame to its quality and what the image tower says of it.
+    /// Fills in its part of `ms`.
     ///
     /// # Errors
     /// When the frame can't be decoded (names the origin) or the engine fails.
-    pub fn look(&mut self, frame: &Frame, ms: &mut StageTimes) -> Result<ImageFeatures> {
+    pub fn look(&mut self, frame: &Frame, ms: &mut StageTimes) -> Result<Seen> {
+        let (picture, quality) = self.open(frame, ms)?;
+        let features = self
+            .embed(&picture, ms)
+            .with_context(|| frame.origin.clone())?;
+        Ok(Seen { features, quality })
+    }
+
+    /// From a frame to its pixels and their quality.
+    fn open<'a>(
+        &self,
+        frame: &'a Frame,
+        ms: &mut StageTimes,
+    ) -> Result<(Cow<'a, RgbImage>, FrameQuality)> {
         let context = || frame.origin.clone();
         let mut at = Instant::now();
         let picture = match &frame.pixels {
@@ -150,24 +210,28 @@ impl Captioner {
             Pixels::Rgb(picture) => Cow::Borrowed(picture),
         };
         ms.decode = lap(&mut at);
-        self.tower.preprocess(&picture).with_context(context)?;
+        let quality = FrameQuality::measure(&picture).with_context(context)?;
+        ms.quality = lap(&mut at);
+        Ok((picture, quality))
+    }
+
+    fn embed(&mut self, picture: &RgbImage, ms: &mut StageTimes) -> Result<ImageFeatures> {
+        let mut at = Instant::now();
+        self.tower.preprocess(picture)?;
         ms.preprocess = lap(&mut at);
         let grid = self.speaker.as_ref().and_then(|s| s.wants().grid);
-        let features = self
-            .tower
-            .features_preprocessed(grid)
-            .with_context(context)?;
+        let features = self.tower.features_preprocessed(grid)?;
         ms.embed = lap(&mut at);
         Ok(features)
     }
 
-    /// The second half: from the image tower's features to a caption with its confidence. Fills in
-    /// its part of the times.
+    /// The second half: from what was seen to a caption with its confidence. Fills in its part of
+    /// the times.
     ///
     /// # Errors
     /// When the datastore has no captions or the engine fails.
-    pub fn say(&mut self, features: &ImageFeatures, ms: StageTimes) -> Result<Description> {
-        self.say_without(features, ms, &|_| false)
+    pub fn say(&mut self, seen: &Seen, ms: StageTimes) -> Result<Description> {
+        self.say_without(seen, ms, &|_| false)
     }
 
     /// As [`Captioner::say`], with rows of the datastore that are not to be retrieved: those that
@@ -177,10 +241,11 @@ impl Captioner {
     /// As [`Captioner::say`].
     pub fn say_without(
         &mut self,
-        features: &ImageFeatures,
+        seen: &Seen,
         mut ms: StageTimes,
         left_out: &dyn Fn(usize) -> bool,
     ) -> Result<Description> {
+        let Seen { features, quality } = seen;
         let mut at = Instant::now();
         let realigned = self.realignment.realign(&features.embedding);
         ms.realign = lap(&mut at);
@@ -215,20 +280,65 @@ impl Captioner {
             caption: text(chosen.row),
             score: chosen.score,
         };
-        let (caption, score) = match candidates.first() {
+        let (caption, score, embedding) = match candidates.first() {
             Some(best) if retrieved.score <= best.score + self.retrieval_margin => {
-                (best.caption.clone(), best.score)
+                (best.caption.clone(), best.score, best.embedding.clone())
             }
-            _ => (retrieved.caption.clone(), retrieved.score),
+            _ => (
+                retrieved.caption.clone(),
+                retrieved.score,
+                self.rows.centred(chosen.row),
+            ),
         };
+        let said = Proposal {
+            caption: &caption,
+            score,
+            embedding: &embedding,
+        };
+        let alternatives = self.alternatives(said, &candidates, &hits);
+        ms.caption += lap(&mut at);
+        let confidence = confidence(score, self.spec.clip_s_weight);
+        let verdict = self.thresholds.verdict(quality, confidence);
         Ok(Description {
+            spoken: self.spoken(verdict, &caption),
             caption,
-            confidence: confidence(score, self.spec.clip_s_weight),
+            confidence,
+            calibrated: false,
+            quality: *quality,
+            verdict,
+            alternatives,
             neighbours,
             retrieved,
             candidates,
             ms,
         })
+    }
+
+    /// What else could have been said: the decoder's sentences and the neighbours.
+    fn alternatives(
+        &self,
+        chosen: Proposal<'_>,
+        candidates: &[Candidate],
+        hits: &[Hit],
+    ) -> Vec<Neighbour> {
+        let near = &hits[..hits.len().min(self.spec.neighbours)];
+        let rows: Vec<Vec<f32>> = near.iter().map(|hit| self.rows.centred(hit.row)).collect();
+        let from_decoder = candidates.iter().map(|candidate| Proposal {
+            caption: &candidate.caption,
+            score: candidate.score,
+            embedding: &candidate.embedding,
+        });
+        let retrieved = near.iter().zip(&rows).map(|(hit, row)| Proposal {
+            caption: self.rows.store().caption(hit.row),
+            score: hit.score,
+            embedding: row,
+        });
+        alternatives(chosen, from_decoder.chain(retrieved).collect())
+    }
+
+    fn spoken(&self, verdict: Verdict, caption: &str) -> String {
+        let is_common = |word: &str| wording::is_written(self.rows.store(), word);
+        wording::spoken(verdict, caption, &self.phrases, &is_common)
     }
 }
 
@@ -236,10 +346,25 @@ impl Describe for Captioner {
     fn describe(&mut self, frame: &Frame) -> Result<Description> {
         let start = Instant::now();
         let mut ms = StageTimes::default();
-        let features = self.look(frame, &mut ms)?;
-        let mut description = self
-            .say(&features, ms)
-            .with_context(|| frame.origin.clone())?;
+        let (picture, quality) = self.open(frame, &mut ms)?;
+        let mut description = match quality.flaw() {
+            Some(flaw) if self.gate => {
+                let verdict = Verdict::Unsure(flaw.into());
+                Description {
+                    spoken: self.spoken(verdict, ""),
+                    quality,
+                    verdict,
+                    ms,
+                    ..Description::default()
+                }
+            }
+            _ => {
+                let context = || frame.origin.clone();
+                let features = self.embed(&picture, &mut ms).with_context(context)?;
+                let seen = Seen { features, quality };
+                self.say(&seen, ms).with_context(context)?
+            }
+        };
         description.ms.total = start.elapsed().as_secs_f32() * 1e3;
         Ok(description)
     }

@@ -47,9 +47,12 @@ fn run_daemon(args: &cli::run::RunArgs) -> anyhow::Result<ExitCode> {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
-    cli::run::run(args, |folder| {
+    cli::run::run(args, |folder, thresholds| {
         let pack = cli::caption::open_pack(folder)?;
-        Ok(Box::new(Captioner::load(&pack, &TractEngine)?) as Box<dyn Describe>)
+        let mut captioner = Captioner::load(&pack, &TractEngine)?;
+        captioner.set_thresholds(thresholds);
+        captioner.gate(true);
+        Ok(Box::new(captioner) as Box<dyn Describe>)
     })
 }
 

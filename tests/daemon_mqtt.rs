@@ -50,10 +50,16 @@ fn a_subscriber_sees_status_caption_and_event() {
     assert_eq!(
         message,
         json!({
-            "schema": 1,
+            "schema": 2,
             "caption": "a picture 100 wide",
+            "verdict": "hedged",
+            "reason": null,
+            "spoken": "perhaps a picture 100 wide",
             "confidence": 0.75,
             "confidence_calibrated": false,
+            "alternatives": [],
+            "quality": {"brightness": 0.0, "contrast": 0.0, "highlights": 0.0, "clipped_dark": 0.0,
+                        "clipped_bright": 0.0, "sharpness": 0.0, "detail": 0.0},
             "neighbours": [{"caption": "a picture", "score": 0.5}],
             "ms": null,
             "device": "porch",
@@ -67,6 +73,8 @@ fn a_subscriber_sees_status_caption_and_event() {
     assert_eq!(event.topic, "captiond/porch/event");
     assert_eq!(event.json()["event"], "caption");
     assert_eq!(event.json()["caption"], "a picture 100 wide");
+    assert_eq!(event.json()["verdict"], "hedged");
+    assert_eq!(event.json()["spoken"], "perhaps a picture 100 wide");
     assert_eq!(event.json()["sequence"], 1);
     assert_eq!(event.json()["time"], time);
 

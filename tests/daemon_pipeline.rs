@@ -9,12 +9,14 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use captiond::caption::wording::Verdict;
 use captiond::captioner::{Describe, Description, StageTimes};
 use captiond::cli::run::{RunArgs, run};
 use captiond::daemon::clock::{Clock, FakeClock, SystemClock};
 use captiond::daemon::config::MqttConfig;
 use captiond::daemon::shutdown::Shutdown;
 use captiond::daemon::{self, Settings, Tally};
+use captiond::frame::FrameQuality;
 use captiond::publish::message::CaptionMessage;
 use captiond::publish::mqtt::MqttPublisher;
 use captiond::publish::{PublishError, Publisher};
@@ -41,7 +43,10 @@ impl Publisher for Kept {
 
     fn publish(&self, message: &CaptionMessage<'_>) -> Result<(), PublishError> {
         let mut kept = self.0.lock().unwrap();
-        kept.push((message.sequence, message.caption.to_owned()));
+        kept.push((
+            message.sequence,
+            message.caption.unwrap_or_default().to_owned(),
+        ));
         Ok(())
     }
 
@@ -105,10 +110,8 @@ impl Describe for Gated {
         Ok(Description {
             caption: String::from_utf8(bytes.clone())?,
             confidence: 0.5,
-            neighbours: Vec::new(),
-            retrieved: Default::default(),
-            candidates: Vec::new(),
-            ms: StageTimes::default(),
+            verdict: Verdict::Sure,
+            ..Description::default()
         })
     }
 
@@ -398,11 +401,16 @@ fn an_oversized_message_is_refused_before_it_can_break_the_connection() {
     let publisher = MqttPublisher::start(config, "large", clock, shutdown.clone()).unwrap();
     subscriber.wait_for_status("online");
     let ms = StageTimes::default();
+    let quality = FrameQuality::default();
     let message = |caption, sequence| CaptionMessage {
-        schema: 1,
-        caption,
+        schema: 2,
+        caption: Some(caption),
+        verdict: Verdict::Sure,
+        spoken: "",
         confidence: 0.5,
         confidence_calibrated: false,
+        alternatives: &[],
+        quality: &quality,
         neighbours: &[],
         ms: &ms,
         device: "large",
@@ -436,7 +444,7 @@ fn run_with(folder: &Path, config: &str) -> anyhow::Error {
         pack: None,
         stdout: false,
     };
-    run(&arguments, |_| {
+    run(&arguments, |_, _| {
         panic!("the model was loaded before the config was checked")
     })
     .unwrap_err()

@@ -190,6 +190,16 @@ fn the_manifest_is_checked_key_by_key() {
             "score_weight = 1.5",
             &["caption.score_weight", "found 1.5"],
         ),
+        (
+            "[text_tower]",
+            "[phrases]\nhedged = \"perhaps\"\n\n[text_tower]",
+            &["phrases.hedged", "found \"perhaps\"", "{caption} once"],
+        ),
+        (
+            "[text_tower]",
+            "[phrases]\nmurky = \"it is murky\"\n\n[text_tower]",
+            &["pack.toml:", "phrases", "murky", "blown_out"],
+        ),
         (image_table, "[files.\"../image.onnx\"]", &["pack.toml"]),
         (image_table, "[files.\"/image.onnx\"]", &["pack.toml"]),
     ];

@@ -42,6 +42,12 @@ fn datastore(pack: &Path, work: &Path, command: &str, captions: &str) {
         .succeed();
 }
 
+/// One that passes the frame quality gate, as the tiny packs' own smooth ones don't.
+fn good_picture() -> Vec<u8> {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples");
+    fs::read(samples.join("sailing_boat_thumbnail.png")).unwrap()
+}
+
 /// `captiond run --stdout` on a folder, with what it says. Killed when dropped.
 struct Daemon {
     child: Child,
@@ -128,7 +134,7 @@ fn a_new_datastore_is_taken_over_without_a_lost_frame() {
     let incoming = work.path().join("incoming");
     fs::create_dir(&incoming).unwrap();
     let put = |number: usize| {
-        drop_in(&incoming, &format!("{number:04}.png"), &picture("wide.png"));
+        drop_in(&incoming, &format!("{number:04}.png"), &good_picture());
     };
     (0..150).for_each(put);
     let daemon = Daemon::start(work.path(), pack.path(), &incoming);
@@ -168,7 +174,7 @@ fn a_damaged_pack_is_refused_and_the_old_one_stays() {
     let pack = pack_of_two_captions(work.path());
     let incoming = work.path().join("incoming");
     fs::create_dir(&incoming).unwrap();
-    drop_in(&incoming, "1.png", &picture("wide.png"));
+    drop_in(&incoming, "1.png", &good_picture());
     let daemon = Daemon::start(work.path(), pack.path(), &incoming);
     let first = daemon.wait_for_captions(1);
 
@@ -186,7 +192,7 @@ fn a_damaged_pack_is_refused_and_the_old_one_stays() {
     ] {
         assert!(line.contains(part), "{part:?} is not in: {line}");
     }
-    drop_in(&incoming, "2.png", &picture("tall.png"));
+    drop_in(&incoming, "2.png", &good_picture());
     let messages = daemon.wait_for_captions(2);
     assert_eq!(captions(&messages[1]), captions(&first[0]));
 
@@ -194,4 +200,36 @@ fn a_damaged_pack_is_refused_and_the_old_one_stays() {
     pack::replace(&file, &whole).unwrap();
     daemon.hang_up();
     daemon.wait_for_log("the model pack is loaded");
+}
+
+#[test]
+fn a_frame_that_is_too_bad_is_told_and_not_captioned() {
+    let work = tempfile::tempdir().unwrap();
+    let pack = pack_of_two_captions(work.path());
+    let incoming = work.path().join("incoming");
+    fs::create_dir(&incoming).unwrap();
+    let daemon = Daemon::start(work.path(), pack.path(), &incoming);
+    // Smooth all over.
+    drop_in(&incoming, "1.png", &picture("wide.png"));
+    let bad = daemon.wait_for_captions(1).remove(0);
+    drop_in(&incoming, "2.png", &good_picture());
+    let good = daemon.wait_for_captions(2).remove(1);
+    assert_eq!(
+        (&bad["verdict"], &bad["reason"], &bad["caption"]),
+        (
+            &"unsure".into(),
+            &"blurred".into(),
+            &serde_json::Value::Null
+        )
+    );
+    assert_eq!(bad["spoken"], "I am not sure: the picture is blurred");
+    assert_eq!(
+        (&bad["ms"]["embed"], captions(&bad).len()),
+        (&0.0.into(), 0)
+    );
+    assert!(good["ms"]["embed"].as_f64().unwrap() > 0.0, "{good}");
+    assert_eq!(
+        (good["reason"] == "blurred", captions(&good).len()),
+        (false, 2)
+    );
 }

@@ -13,6 +13,9 @@ pub struct Candidate {
     pub score: f32,
     /// Mean cosine of its centred embedding with the other candidates'; 1 when it is alone.
     pub agreement: f32,
+    /// Its centred embedding, of length one.
+    #[serde(skip)]
+    pub embedding: Vec<f32>,
 }
 
 /// Weights of the choice; the log-probability has weight one.
@@ -52,6 +55,7 @@ pub fn rerank(
                     0 => 1.0,
                     n => others.iter().sum::<f32>() / n as f32,
                 },
+                embedding: embedding.clone(),
             }
         })
         .collect();

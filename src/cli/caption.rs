@@ -13,9 +13,13 @@ use serde::Serialize;
 
 use super::generation::GenerationArgs;
 use crate::{
-    caption::Candidate,
-    captioner::{Captioner, Describe, Neighbour, StageTimes},
+    caption::{
+        Candidate,
+        wording::{Thresholds, Verdict},
+    },
+    captioner::{Captioner, Describe, Description, Neighbour, StageTimes},
     engine::tract::TractEngine,
+    frame::FrameQuality,
     pack::{self, Pack},
     source::{Frame, Pixels},
 };
@@ -29,9 +33,17 @@ pub struct CaptionArgs {
     /// Model pack. Default: $CAPTIOND_PACK, else the pack that comes with captiond.
     #[arg(long, value_name = "DIR")]
     pack: Option<PathBuf>,
-    /// One JSON object a line: file, caption, confidence, neighbours, retrieved, candidates, ms.
+    /// One JSON object a line: file, caption (as the chain made it, also where it would be
+    /// withheld), spoken (what a person would hear), verdict, reason, confidence, alternatives,
+    /// quality, neighbours, retrieved, candidates, ms.
     #[arg(long)]
     json: bool,
+    /// A caption with a lower confidence is worded as a guess. Default: 0.7.
+    #[arg(long, value_name = "PROBABILITY")]
+    hedge_below: Option<f32>,
+    /// A caption with a lower confidence is withheld. Default: 0.4.
+    #[arg(long, value_name = "PROBABILITY")]
+    withhold_below: Option<f32>,
     #[command(flatten)]
     generation: GenerationArgs,
 }
@@ -40,7 +52,13 @@ pub struct CaptionArgs {
 struct Line<'a> {
     file: &'a str,
     caption: &'a str,
+    #[serde(flatten)]
+    verdict: Verdict,
+    spoken: &'a str,
     confidence: f32,
+    confidence_calibrated: bool,
+    alternatives: &'a [Neighbour],
+    quality: &'a FrameQuality,
     neighbours: &'a [Neighbour],
     retrieved: &'a Neighbour,
     candidates: &'a [Candidate],
@@ -65,14 +83,19 @@ pub fn open_pack(named: Option<&Path>) -> Result<Pack> {
     Ok(Pack::open(&folder)?)
 }
 
-/// Captions every file. A bad file is reported on standard error (with `--json` as an object with
+/// Captions every file, those too that are too bad for it: the verdict says so. A bad file is reported on standard error (with `--json` as an object with
 /// `file` and `error` as well) and does not stop the others; the exit code is then 1.
 ///
 /// # Errors
 /// When the pack can't be used or standard output is closed.
 pub fn run(args: &CaptionArgs) -> Result<ExitCode> {
+    let thresholds = Thresholds::new(args.hedge_below, args.withhold_below).map_err(|error| {
+        let option = error.key().replace('_', "-");
+        anyhow::anyhow!("--{option}: {error}")
+    })?;
     let mut pack = open_pack(args.pack.as_deref())?;
     let mut captioner = args.generation.load(&mut pack, &TractEngine)?;
+    captioner.set_thresholds(thresholds);
     let mut out = io::stdout().lock();
     let mut failed = 0;
     for path in &args.files {
@@ -82,7 +105,12 @@ pub fn run(args: &CaptionArgs) -> Result<ExitCode> {
                 let line = Line {
                     file: &name,
                     caption: &found.caption,
+                    verdict: found.verdict,
+                    spoken: &found.spoken,
                     confidence: found.confidence,
+                    confidence_calibrated: found.calibrated,
+                    alternatives: &found.alternatives,
+                    quality: &found.quality,
                     neighbours: &found.neighbours,
                     retrieved: &found.retrieved,
                     candidates: &found.candidates,
@@ -90,7 +118,13 @@ pub fn run(args: &CaptionArgs) -> Result<ExitCode> {
                 };
                 writeln!(out, "{}", serde_json::to_string(&line)?)?;
             }
-            Ok(found) => writeln!(out, "{name}\t{:.2}\t{}", found.confidence, found.caption)?,
+            Ok(found) => {
+                let said = match found.verdict.reason() {
+                    Some(reason) => format!("unsure ({})", reason.name()),
+                    None => found.spoken,
+                };
+                writeln!(out, "{name}\t{:.2}\t{said}", found.confidence)?;
+            }
             Err(error) => {
                 failed += 1;
                 let error = format!("{error:#}");
@@ -115,11 +149,7 @@ pub fn run(args: &CaptionArgs) -> Result<ExitCode> {
     })
 }
 
-fn caption(
-    captioner: &mut Captioner,
-    path: &Path,
-    name: &str,
-) -> Result<crate::captioner::Description> {
+fn caption(captioner: &mut Captioner, path: &Path, name: &str) -> Result<Description> {
     let bytes = fs::read(path).with_context(|| name.to_owned())?;
     captioner.describe(&Frame {
         pixels: Pixels::Encoded(bytes),

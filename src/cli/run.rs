@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
+use crate::caption::wording::Thresholds;
 use crate::captioner::Describe;
 use crate::daemon::clock::{Clock, SystemClock};
 use crate::daemon::config::{Config, SourceConfig};
@@ -35,8 +36,8 @@ pub struct RunArgs {
     pub stdout: bool,
 }
 
-/// Runs the daemon. `load` makes the chain from a pack's folder (`None`: the default pack); it's
-/// called after the configuration was checked, since a model takes longer to load than a typing
+/// Runs the daemon. `load` makes the chain from a pack's folder (`None`: the default pack) and the
+/// configured thresholds; it's called after the configuration was checked, since a model takes longer to load than a typing
 /// error to find, and again on every SIGHUP.
 ///
 /// The caller has set up logging, to stderr.
@@ -45,7 +46,7 @@ pub struct RunArgs {
 /// When the configuration is wrong, the pack can't be loaded or a thread can't be started.
 pub fn run(
     args: &RunArgs,
-    load: impl Fn(Option<&Path>) -> anyhow::Result<Box<dyn Describe>> + Send + 'static,
+    load: impl Fn(Option<&Path>, Thresholds) -> anyhow::Result<Box<dyn Describe>> + Send + 'static,
 ) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args.config, args.stdout)?;
     // Before the model loads, so that a SIGTERM meanwhile ends the daemon in good order too.
@@ -57,12 +58,13 @@ pub fn run(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
 
     let pack = args.pack.clone().or(config.pack);
-    let describe = load(pack.as_deref())?;
+    let thresholds = config.confidence;
+    let describe = load(pack.as_deref(), thresholds)?;
     if shutdown.requested() {
         return Ok(ExitCode::SUCCESS);
     }
     let describe = hangups
-        .reload_with(describe, move || load(pack.as_deref()))
+        .reload_with(describe, move || load(pack.as_deref(), thresholds))
         .context("can't start the reload thread")?;
 
     let mut publishers: Vec<Arc<dyn Publisher>> = Vec::new();

@@ -106,7 +106,6 @@ impl Hangups {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::captioner::StageTimes;
     use crate::source::Pixels;
 
     struct Says(&'static str);
@@ -116,10 +115,7 @@ mod tests {
             Ok(Description {
                 caption: self.0.into(),
                 confidence: 1.0,
-                neighbours: Vec::new(),
-                retrieved: Default::default(),
-                candidates: Vec::new(),
-                ms: StageTimes::default(),
+                ..Description::default()
             })
         }
 

@@ -1,5 +1,8 @@
-//! From the bytes of a file or a camera to upright 8-bit RGB pixels.
+//! From the bytes of a file or a camera to upright 8-bit RGB pixels, and whether they are good
+//! enough to be captioned.
 
 mod decode;
+mod quality;
 
 pub use decode::{DecodeError, Limits, decode};
+pub use quality::{Flaw, FrameQuality, QualityError};

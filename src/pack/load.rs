@@ -200,6 +200,8 @@ impl Pack {
             ));
         }
         check_speech(m).map_err(|(field, found, expected)| wrong(&field, found, expected))?;
+        let phrases = m.phrases.check();
+        phrases.map_err(|(field, found, expected)| wrong(field, found, expected))?;
         let parts = [
             ("realignment", &m.realignment),
             ("judge", &m.judge),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use super::{DecoderSpec, GenerationSpec};
+use super::{DecoderSpec, GenerationSpec, Phrases};
 
 /// The only manifest format that this version reads.
 pub const FORMAT: u32 = 1;
@@ -43,6 +43,9 @@ pub struct Manifest {
     /// How the decoder is let speak. Default: see [`GenerationSpec`].
     #[serde(default)]
     pub generation: GenerationSpec,
+    /// What is said around a caption, or in its place. Default: English.
+    #[serde(default)]
+    pub phrases: Phrases,
     /// Maps scores to a probability. Default: none, confidences are not calibrated.
     pub calibration: Option<PartFile>,
     /// Every file of the pack, by its path within the folder.

@@ -5,12 +5,14 @@ pub mod digest;
 mod load;
 mod locate;
 mod manifest;
+mod phrases;
 mod record;
 mod speech;
 
 pub use load::Pack;
 pub use locate::default_pack;
 pub use manifest::*;
+pub use phrases::{CAPTION, Phrases};
 pub use record::{FileRecord, replace};
 use speech::check_speech;
 pub use speech::{DecoderKind, DecoderSpec, GenerationSpec, Method};

@@ -4,12 +4,14 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+use crate::caption::wording::Verdict;
 use crate::captioner::{Description, Neighbour, StageTimes};
+use crate::frame::FrameQuality;
 use crate::source::Frame;
 
 /// Version of the JSON messages. It rises when a key goes or changes its meaning; a new key alone
 /// doesn't raise it.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// Payload of the status topic while the daemon is connected.
 pub const ONLINE: &str = "online";
@@ -23,7 +25,7 @@ pub struct Topics {
     pub status: String,
     /// Retained: the newest [`CaptionMessage`].
     pub caption: String,
-    /// Never retained: an [`EventMessage`] for each caption.
+    /// Never retained: an [`EventMessage`] for each frame that was described.
     pub event: String,
 }
 
@@ -45,12 +47,21 @@ impl Topics {
 pub struct CaptionMessage<'a> {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// The caption.
-    pub caption: &'a str,
+    /// The caption; none when it is withheld, so that nobody shows it by mistake.
+    pub caption: Option<&'a str>,
+    /// `verdict` and `reason`.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// The sentence for a person: the caption, the caption as a guess, or why there is none.
+    pub spoken: &'a str,
     /// In [0, 1].
     pub confidence: f32,
-    /// Whether the confidence is a calibrated probability of being right. Not yet.
+    /// Whether the confidence is the probability that a person accepts the caption.
     pub confidence_calibrated: bool,
+    /// Captions that say something else, best first; empty when all agree or it is withheld.
+    pub alternatives: &'a [Neighbour],
+    /// Light, contrast, sharpness of the frame.
+    pub quality: &'a FrameQuality,
     /// The nearest datastore captions, best first.
     pub neighbours: &'a [Neighbour],
     /// Milliseconds spent in each stage.
@@ -72,10 +83,15 @@ pub struct CaptionMessage<'a> {
 pub struct EventMessage<'a> {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// What happened: `caption`.
+    /// What happened: `caption`, or `unsure` when there is none to be said.
     pub event: &'static str,
-    /// The caption.
-    pub caption: &'a str,
+    /// As in [`CaptionMessage`].
+    pub caption: Option<&'a str>,
+    /// As in [`CaptionMessage`].
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// As in [`CaptionMessage`].
+    pub spoken: &'a str,
     /// In [0, 1].
     pub confidence: f32,
     /// As in [`CaptionMessage`].
@@ -107,17 +123,30 @@ impl<'a> CaptionMessage<'a> {
         (now, monotonic): (SystemTime, Duration),
     ) -> Result<Self, NotANumber> {
         let confidence = description.confidence;
-        let scores = description.neighbours.iter().map(|near| near.score);
-        if !scores.chain([confidence]).all(f32::is_finite) {
+        let near = description
+            .neighbours
+            .iter()
+            .chain(&description.alternatives);
+        let scores = near.map(|near| near.score);
+        if !scores.chain([confidence]).all(f32::is_finite) || !description.quality.is_finite() {
             return Err(NotANumber { confidence });
         }
+        let withheld = description.verdict.reason().is_some();
         // The frame's own age is known on the monotonic clock only.
         let age = monotonic.saturating_sub(frame.taken);
         Ok(Self {
             schema: SCHEMA,
-            caption: &description.caption,
+            caption: (!withheld).then_some(&description.caption),
+            verdict: description.verdict,
+            spoken: &description.spoken,
             confidence: confidence.clamp(0.0, 1.0),
-            confidence_calibrated: false,
+            confidence_calibrated: description.calibrated,
+            // Beside no caption they would look like the better ones.
+            alternatives: match withheld {
+                true => &[],
+                false => &description.alternatives,
+            },
+            quality: &description.quality,
             neighbours: &description.neighbours,
             ms: &description.ms,
             device,
@@ -133,8 +162,13 @@ impl<'a> CaptionMessage<'a> {
     pub fn event(&self) -> EventMessage<'_> {
         EventMessage {
             schema: self.schema,
-            event: "caption",
+            event: match self.verdict {
+                Verdict::Sure | Verdict::Hedged => "caption",
+                Verdict::Unsure(_) => "unsure",
+            },
             caption: self.caption,
+            verdict: self.verdict,
+            spoken: self.spoken,
             confidence: self.confidence,
             confidence_calibrated: self.confidence_calibrated,
             sequence: self.sequence,
@@ -157,6 +191,7 @@ fn time_stamp(time: SystemTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::caption::wording::Reason;
     use crate::source::Pixels;
     use serde_json::json;
 
@@ -172,18 +207,42 @@ mod tests {
         Description {
             caption: "a \"red\" door\nbehind a bicycle".into(),
             confidence: 0.5,
+            quality: quality(),
+            verdict: Verdict::Hedged,
+            spoken: "perhaps a \"red\" door\nbehind a bicycle".into(),
+            alternatives: vec![Neighbour {
+                caption: "a garden gate".into(),
+                score: 0.125,
+            }],
             neighbours: vec![Neighbour {
                 caption: "a red door".into(),
                 score: 0.25,
             }],
-            retrieved: Default::default(),
-            candidates: Vec::new(),
             ms: StageTimes {
                 embed: 41.5,
                 total: 44.0,
                 ..StageTimes::default()
             },
+            ..Description::default()
         }
+    }
+
+    fn quality() -> FrameQuality {
+        FrameQuality {
+            brightness: 0.5,
+            contrast: 0.25,
+            highlights: 0.875,
+            clipped_dark: 0.0,
+            clipped_bright: 0.0625,
+            sharpness: 1.5,
+            detail: 0.75,
+        }
+    }
+
+    /// As JSON.
+    fn quality_json() -> serde_json::Value {
+        json!({"brightness": 0.5, "contrast": 0.25, "highlights": 0.875, "clipped_dark": 0.0,
+               "clipped_bright": 0.0625, "sharpness": 1.5, "detail": 0.75})
     }
 
     #[test]
@@ -203,12 +262,17 @@ mod tests {
         assert_eq!(
             serde_json::to_value(&message).unwrap(),
             json!({
-                "schema": 1,
+                "schema": 2,
                 "caption": "a \"red\" door\nbehind a bicycle",
+                "verdict": "hedged",
+                "reason": null,
+                "spoken": "perhaps a \"red\" door\nbehind a bicycle",
                 "confidence": 0.5,
                 "confidence_calibrated": false,
+                "alternatives": [{"caption": "a garden gate", "score": 0.125}],
+                "quality": quality_json(),
                 "neighbours": [{"caption": "a red door", "score": 0.25}],
-                "ms": {"decode": 0.0, "preprocess": 0.0, "embed": 41.5, "realign": 0.0,
+                "ms": {"decode": 0.0, "quality": 0.0, "preprocess": 0.0, "embed": 41.5, "realign": 0.0,
                        "retrieve": 0.0, "caption": 0.0, "generate": 0.0, "rerank": 0.0,
                        "total": 44.0},
                 "device": "porch",
@@ -221,9 +285,12 @@ mod tests {
         assert_eq!(
             serde_json::to_value(message.event()).unwrap(),
             json!({
-                "schema": 1,
+                "schema": 2,
                 "event": "caption",
                 "caption": "a \"red\" door\nbehind a bicycle",
+                "verdict": "hedged",
+                "reason": null,
+                "spoken": "perhaps a \"red\" door\nbehind a bicycle",
                 "confidence": 0.5,
                 "confidence_calibrated": false,
                 "sequence": 3,
@@ -231,6 +298,38 @@ mod tests {
             })
         );
         assert!(!serde_json::to_string(&message).unwrap().contains('\n'));
+    }
+
+    #[test]
+    fn a_withheld_caption_is_nowhere_in_the_messages() {
+        let frame = frame();
+        let now = (SystemTime::UNIX_EPOCH, Duration::ZERO);
+        let description = Description {
+            verdict: Verdict::Unsure(Reason::BlownOut),
+            spoken: "too bright".into(),
+            calibrated: true,
+            ..description()
+        };
+        let message = CaptionMessage::new(&frame, &description, "d", "p", 1, now).unwrap();
+        let json = serde_json::to_value(&message).unwrap();
+        assert_eq!(json["caption"], json!(null));
+        assert_eq!(json["verdict"], "unsure");
+        assert_eq!(json["reason"], "blown-out");
+        assert_eq!(json["spoken"], "too bright");
+        assert_eq!(json["confidence_calibrated"], true);
+        assert_eq!(json["alternatives"], json!([]));
+        assert_eq!(json["quality"], quality_json());
+        let event = serde_json::to_value(message.event()).unwrap();
+        assert_eq!(event["event"], "unsure");
+        assert_eq!(event["caption"], json!(null));
+        assert_eq!(event["reason"], "blown-out");
+        assert_eq!(event["spoken"], "too bright");
+        for text in [json.to_string(), event.to_string()] {
+            assert!(
+                !text.contains("bicycle") && !text.contains("gate"),
+                "{text}"
+            );
+        }
     }
 
     #[test]
@@ -243,6 +342,13 @@ mod tests {
             assert!(CaptionMessage::new(&frame, &description, "d", "p", 1, now).is_err());
             description.confidence = 0.5;
             description.neighbours[0].score = bad;
+            assert!(CaptionMessage::new(&frame, &description, "d", "p", 1, now).is_err());
+            description.neighbours.clear();
+            assert!(CaptionMessage::new(&frame, &description, "d", "p", 1, now).is_ok());
+            description.alternatives[0].score = bad;
+            assert!(CaptionMessage::new(&frame, &description, "d", "p", 1, now).is_err());
+            description.alternatives.clear();
+            description.quality.sharpness = bad;
             assert!(CaptionMessage::new(&frame, &description, "d", "p", 1, now).is_err());
         }
         let mut description = description();

@@ -56,7 +56,19 @@ impl<W: Write + Send> Publisher for JsonLines<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::caption::wording::Verdict;
     use crate::captioner::StageTimes;
+    use crate::frame::FrameQuality;
+
+    const QUALITY: FrameQuality = FrameQuality {
+        brightness: 0.5,
+        contrast: 0.2,
+        highlights: 0.9,
+        clipped_dark: 0.0,
+        clipped_bright: 0.0,
+        sharpness: 1.4,
+        detail: 0.5,
+    };
 
     struct Closed;
 
@@ -72,10 +84,14 @@ mod tests {
 
     fn message(ms: &StageTimes) -> CaptionMessage<'_> {
         CaptionMessage {
-            schema: 1,
-            caption: "a door",
+            schema: 2,
+            caption: Some("a door"),
+            verdict: Verdict::Sure,
+            spoken: "a door",
             confidence: 0.5,
             confidence_calibrated: false,
+            alternatives: &[],
+            quality: &QUALITY,
             neighbours: &[],
             ms,
             device: "porch",

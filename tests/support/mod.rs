@@ -5,7 +5,8 @@ use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use captiond::captioner::{Describe, Description, Neighbour, StageTimes};
+use captiond::caption::wording::Verdict;
+use captiond::captioner::{Describe, Description, Neighbour};
 use captiond::source::{Frame, Pixels};
 
 pub mod broker;
@@ -65,13 +66,13 @@ impl Describe for FakeModel {
         Ok(Description {
             caption: format!("a picture {width} wide"),
             confidence: 0.75,
+            verdict: Verdict::Hedged,
+            spoken: format!("perhaps a picture {width} wide"),
             neighbours: vec![Neighbour {
                 caption: "a picture".into(),
                 score: 0.5,
             }],
-            retrieved: Default::default(),
-            candidates: Vec::new(),
-            ms: StageTimes::default(),
+            ..Description::default()
         })
     }
 

@@ -36,7 +36,7 @@ pub fn be_the_daemon() {
         pack: None,
         stdout: false,
     };
-    let load = move |_: Option<&Path>| -> anyhow::Result<Box<dyn Describe>> {
+    let load = move |_: Option<&Path>, _| -> anyhow::Result<Box<dyn Describe>> {
         Ok(Box::new(FakeModel {
             takes: Duration::from_millis(takes),
         }))

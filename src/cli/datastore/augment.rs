@@ -18,7 +18,7 @@ use indicatif::ProgressBar;
 
 use super::{build::join_licences, build::join_provenance, chain, embeddings, file_name, write};
 use crate::{
-    captioner::{Captioner, Description},
+    captioner::{Captioner, Description, Seen},
     cli::{
         caption::open_pack,
         fit::{cache_folder, thread_count},
@@ -28,7 +28,6 @@ use crate::{
         Builder, Datastore, corpus,
         filter::{self, Dropped, TextFilter},
     },
-    embedding::ImageFeatures,
     engine::tract::TractEngine,
     eval::captions::cider::CiderD,
     fit::{embed::Embedder, pairs},
@@ -91,8 +90,8 @@ struct Loop<'a> {
     /// Captions dev, as the pack says.
     judges: Vec<Captioner>,
     bar: ProgressBar,
-    train: Vec<ImageFeatures>,
-    dev: Vec<ImageFeatures>,
+    train: Vec<Seen>,
+    dev: Vec<Seen>,
     cider: CiderD,
     /// Of the pack's data: nothing of it may come in.
     filter: TextFilter,

@@ -6,13 +6,12 @@ use anyhow::{Context as _, Result, anyhow};
 use indicatif::ProgressBar;
 
 use crate::{
-    captioner::{Captioner, Description, StageTimes},
+    captioner::{Captioner, Description, Seen, StageTimes},
     datastore::Datastore,
-    embedding::ImageFeatures,
     source::{Frame, Pixels},
 };
 
-/// Features of pictures, in the order of `files`, taken by all captioners side by side.
+/// What is seen in pictures, in the order of `files`, taken by all captioners side by side.
 ///
 /// # Errors
 /// Names the picture that can't be read or decoded.
@@ -21,7 +20,7 @@ pub fn features(
     folder: &Path,
     files: &[String],
     bar: &ProgressBar,
-) -> Result<Vec<ImageFeatures>> {
+) -> Result<Vec<Seen>> {
     spread(captioners, files, bar, |captioner, _, file| {
         let path = folder.join(file);
         let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
@@ -43,15 +42,15 @@ pub fn describe(
     captioners: &mut [Captioner],
     store: &Datastore,
     owner: &[Option<usize>],
-    features: &[ImageFeatures],
+    seen: &[Seen],
     bar: &ProgressBar,
 ) -> Result<Vec<Description>> {
     for captioner in captioners.iter_mut() {
         captioner.set_datastore(Datastore::from_bytes(store.bytes())?);
     }
-    spread(captioners, features, bar, |captioner, index, features| {
+    spread(captioners, seen, bar, |captioner, index, seen| {
         let own = |row: usize| owner.get(row).copied().flatten() == Some(index);
-        captioner.say_without(features, StageTimes::default(), &own)
+        captioner.say_without(seen, StageTimes::default(), &own)
     })
 }
 

@@ -13,6 +13,7 @@ use toml::Spanned;
 use super::{
     CommandConfig, Config, ConfigError, FolderConfig, MqttConfig, Place, Secret, SourceConfig,
 };
+use crate::caption::wording::Thresholds;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -22,7 +23,15 @@ pub(super) struct Raw {
     source: Spanned<RawSource>,
     #[serde(default, deserialize_with = "duration")]
     interval: Option<Spanned<Duration>>,
+    confidence: Option<RawConfidence>,
     mqtt: Option<RawMqtt>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawConfidence {
+    hedge_below: Option<Spanned<f32>>,
+    withhold_below: Option<Spanned<f32>>,
 }
 
 #[derive(Deserialize)]
@@ -108,6 +117,7 @@ impl Raw {
             None => device_id_of_host(),
         };
         let source = check_source(self.source, place)?;
+        let confidence = self.confidence.unwrap_or_default().check(place)?;
         let mqtt = match self.mqtt {
             Some(mqtt) => Some(mqtt.check(place, &device)?),
             None if stdout => None,
@@ -125,6 +135,7 @@ impl Raw {
             device,
             source,
             interval: self.interval.map_or(Duration::ZERO, Spanned::into_inner),
+            confidence,
             mqtt,
         })
     }
@@ -253,6 +264,24 @@ fn positive(
             "0 makes no picture, expected 1 or more",
         )),
         value => Ok(value.map_or(default, Spanned::into_inner)),
+    }
+}
+
+impl RawConfidence {
+    fn check(self, place: &Place) -> Result<Thresholds, ConfigError> {
+        let value = |given: &Option<Spanned<f32>>| given.as_ref().map(|given| *given.as_ref());
+        Thresholds::new(value(&self.hedge_below), value(&self.withhold_below)).map_err(|error| {
+            let given = match error.key() {
+                "hedge_below" => &self.hedge_below,
+                _ => &self.withhold_below,
+            };
+            let span = span_of(given).unwrap_or_default();
+            place.invalid(
+                &format!("confidence.{}", error.key()),
+                span,
+                error.to_string(),
+            )
+        })
     }
 }
 

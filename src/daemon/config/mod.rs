@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use self::check::Raw;
+use crate::caption::wording::Thresholds;
 
 mod check;
 
@@ -27,6 +28,8 @@ pub struct Config {
     /// Least time from the start of one caption to the start of the next.
     /// Default: "0s" (as fast as the model allows).
     pub interval: Duration,
+    /// From which confidence on a caption is said, and how (`[confidence]`).
+    pub confidence: Thresholds,
     /// The broker (`[mqtt]`). May be left out with `--stdout` only.
     pub mqtt: Option<MqttConfig>,
 }
@@ -222,6 +225,7 @@ impl Place<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::caption::wording::{HEDGE_BELOW, WITHHOLD_BELOW};
     use std::os::unix::fs::PermissionsExt;
 
     const FOLDER: &str = "[source]\nkind = \"folder\"\npath = \"in\"\n";
@@ -261,6 +265,10 @@ mod tests {
                     poll: Duration::from_secs(1),
                 }),
                 interval: Duration::ZERO,
+                confidence: Thresholds {
+                    hedge_below: HEDGE_BELOW,
+                    withhold_below: WITHHOLD_BELOW,
+                },
                 mqtt: Some(MqttConfig {
                     host: "broker".into(),
                     port: 1883,
@@ -387,6 +395,56 @@ mod tests {
             &format!("{FOLDER}[device]\nid = \"a/b\"\n"),
             &[":5:6:", "`device.id`", "a/b"],
         );
+    }
+
+    #[test]
+    fn the_thresholds_are_probabilities_in_order() {
+        let load = |keys: &str| load(&format!("{FOLDER}[confidence]\n{keys}"));
+        let given = load("hedge_below = 0.9\nwithhold_below = 0.5\n").unwrap();
+        let expected = Thresholds {
+            hedge_below: 0.9,
+            withhold_below: 0.5,
+        };
+        assert_eq!(given.confidence, expected);
+        // Whole numbers are numbers.
+        assert_eq!(
+            load("hedge_below = 1\n").unwrap().confidence.hedge_below,
+            1.0
+        );
+        for (keys, parts) in [
+            (
+                "hedge_below = 90\n",
+                [":5:15:", "`confidence.hedge_below`", "90", "0 to 1"],
+            ),
+            (
+                "withhold_below = -0.1\n",
+                [":5:18:", "`confidence.withhold_below`", "-0.1", "0 to 1"],
+            ),
+            (
+                "hedge_below = 0.5\nwithhold_below = 0.6\n",
+                [
+                    ":6:18:",
+                    "`confidence.withhold_below`",
+                    "0.6",
+                    "hedge_below, which is 0.5",
+                ],
+            ),
+            (
+                "hedge_below = \"high\"\n",
+                [":5:15:", "`confidence.hedge_below`", "high", "f32"],
+            ),
+            (
+                "hegde_below = 0.5\n",
+                [
+                    ":5:1:",
+                    "`confidence.hegde_below`",
+                    "unknown field",
+                    "`hedge_below`",
+                ],
+            ),
+        ] {
+            refused(&format!("{FOLDER}[confidence]\n{keys}"), &parts);
+        }
     }
 
     #[test]
