@@ -429,7 +429,7 @@ fn agreement_with_people() {
     for name in names() {
         let metric = &found[name];
         assert_eq!(
-            (&metric["expert_rows"], &metric["expert_dropped"]),
+            (&metric["expert_kept_rows"], &metric["expert_kept_dropped"]),
             (&json!(12), &json!(6))
         );
         assert_eq!(
@@ -438,6 +438,7 @@ fn agreement_with_people() {
         );
         for key in [
             "expert_tau_c",
+            "expert_kept_tau_c",
             "expert_all_tau_c",
             "crowdflower_tau_b",
             "thumb_tau_b",
@@ -451,6 +452,12 @@ fn agreement_with_people() {
                 "{metric}"
             );
         }
+        let headline = if ["CLIP-S", "aCLIP-S"].contains(&name) {
+            "expert_all_tau_c"
+        } else {
+            "expert_kept_tau_c"
+        };
+        assert_eq!(metric["expert_tau_c"], metric[headline], "{name}");
         let aspects = &metric["thumb_aspects"];
         for aspect in ["P", "R", "Flu"] {
             assert!(

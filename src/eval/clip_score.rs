@@ -10,6 +10,9 @@
 /// Names of the metrics, in the order of [`Scores::array`].
 pub const NAMES: [&str; 4] = ["CLIP-S", "RefCLIP-S", "aCLIP-S", "RefaCLIP-S"];
 
+/// Those of them that need no reference.
+pub const REFERENCE_FREE: [&str; 2] = ["CLIP-S", "aCLIP-S"];
+
 /// Cosines of a caption in one space.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cosines {

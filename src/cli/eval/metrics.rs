@@ -59,6 +59,22 @@ pub struct MetricsArgs {
     common: Common,
 }
 
+/// Flickr8k-Expert without the rows whose caption is one of the image's references.
+const KEPT: &str = "expert_kept";
+/// Flickr8k-Expert, every row.
+const ALL: &str = "expert_all";
+
+/// The name under which a set is a metric's headline. With references the published evaluations leave
+/// out captions that are references; without, a right caption is a row like any other.
+fn headline(set: &'static str, metric: &str) -> Option<&'static str> {
+    let wanted = if clip_score::REFERENCE_FREE.contains(&metric) {
+        ALL
+    } else {
+        KEPT
+    };
+    (set == wanted).then_some("expert")
+}
+
 /// A set of judgements with the names that it has in the output.
 struct Judged<'a> {
     /// Before each key.
@@ -100,7 +116,11 @@ pub(super) fn run(args: &MetricsArgs) -> Result<ExitCode> {
         for found in agreement(judgements, &metrics, set.coefficients, args.drawn.draws()) {
             let metric = result.entry(found.metric).or_insert_with(|| json!({}));
             if let Value::Object(metric) = metric {
-                put(metric, set, &found, args.drawn.draws());
+                for name in [Some(set.name), headline(set.name, found.metric)] {
+                    if let Some(name) = name {
+                        put(metric, name, &set.judgements, &found, args.drawn.draws());
+                    }
+                }
             }
         }
     }
@@ -137,16 +157,10 @@ fn read(args: &MetricsArgs) -> Result<Vec<Judged<'_>>> {
         if let Some(path) = &args.expert {
             let judged = read_expert(path)?;
             let coefficients = &[Coefficient::TauC];
-            add("expert", path, &judged, OwnReference::Dropped, coefficients)?;
-            // The rows that are left out are easy ones: with them every tau is higher, so whoever
-            // compares has to know which rows a number is of.
-            add(
-                "expert_all",
-                path,
-                &judged,
-                OwnReference::Taken,
-                coefficients,
-            )?;
+            // Rows whose caption is a reference are easy ones: with them every tau is higher, so
+            // whoever compares has to know which rows a number is of. Both stand in the output.
+            add(KEPT, path, &judged, OwnReference::Dropped, coefficients)?;
+            add(ALL, path, &judged, OwnReference::Taken, coefficients)?;
         }
         if let Some(path) = &args.crowdflower {
             let judged = read_crowdflower(path)?;
@@ -202,23 +216,28 @@ fn embedded_scores(
     })
 }
 
-/// Adds what was found of a metric, times 100. Of THumB the whole score stands beside the other sets'
+/// Adds what was found of a metric, times 100, with the set's name before each key. Of THumB the whole score stands beside the other sets'
 /// values, and its parts in an object of their own.
-fn put(metric: &mut Map<String, Value>, set: &Judged<'_>, found: &Agreement, draws: Draws) {
+fn put(
+    metric: &mut Map<String, Value>,
+    set: &str,
+    judgements: &Judgements,
+    found: &Agreement,
+    draws: Draws,
+) {
     let coefficient = match found.coefficient {
         Coefficient::TauB => "tau_b",
         Coefficient::TauC => "tau_c",
         Coefficient::Pearson => "pearson",
     };
-    let judgements = &set.judgements;
-    metric.insert(format!("{}_rows", set.name), json!(judgements.rows.len()));
-    metric.insert(format!("{}_dropped", set.name), json!(judgements.dropped));
+    metric.insert(format!("{set}_rows"), json!(judgements.rows.len()));
+    metric.insert(format!("{set}_dropped"), json!(judgements.dropped));
     let whole = judgements.scales.first().map(|scale| scale.name);
     let (place, key) = if whole == Some(found.scale) {
-        (metric, format!("{}_{coefficient}", set.name))
+        (metric, format!("{set}_{coefficient}"))
     } else {
         let parts = metric
-            .entry(format!("{}_aspects", set.name))
+            .entry(format!("{set}_aspects"))
             .or_insert_with(|| json!({}));
         let Value::Object(parts) = parts else { return };
         let part = parts.entry(found.scale).or_insert_with(|| json!({}));
@@ -264,7 +283,7 @@ fn print(result: &Map<String, Value>, sets: &[Judged<'_>]) {
 fn line(name: &str, values: &Map<String, Value>) {
     let mut text = format!("{name:<10}");
     for key in [
-        "expert_tau_c",
+        "expert_kept_tau_c",
         "expert_all_tau_c",
         "crowdflower_tau_b",
         "thumb_tau_b",

@@ -64,7 +64,7 @@ impl Common {
         Ok((pack, map))
     }
 
-    /// The realignment that is named, else the pack's, if it has one.
+    /// The realignment that is named, else the map with which the pack scores captions, if it has one.
     fn map(&self, pack: &Pack) -> Result<Option<Realignment>> {
         match self.given_map()? {
             Some(map) => Ok(Some(map)),
@@ -82,10 +82,10 @@ impl Common {
     }
 }
 
-/// A pack's realignment, if it has one.
+/// The map with which a pack scores captions (its judge, else its realignment), if it has one.
 fn pack_map(pack: &Pack) -> Result<Option<Realignment>> {
-    let named = pack.manifest.realignment.is_some();
-    Ok(named.then(|| pack.realignment()).transpose()?)
+    let named = pack.manifest.judge.is_some() || pack.manifest.realignment.is_some();
+    Ok(named.then(|| pack.judge()).transpose()?)
 }
 
 /// How images and captions are embedded.
