@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    captioner::{Captioner, StageTimes},
+    captioner::{Captioner, Seen, StageTimes},
     cli::generation::GenerationArgs,
     embedding::ImageFeatures,
     engine::tract::TractEngine,
@@ -195,6 +195,7 @@ fn caption(
 ) -> Result<Line> {
     let start = Instant::now();
     let mut features = Vec::with_capacity(sample.files.len());
+    let mut quality = Default::default();
     for file in &sample.files {
         let path = folder.join(file);
         let origin = path.display().to_string();
@@ -208,13 +209,15 @@ fn caption(
         let seen = captioner.look(&frame, &mut StageTimes::default())?;
         // What the metrics by embeddings need: it isn't computed again.
         if !cache.contains(&key) {
-            cache.put(key, &seen.embedding)?;
+            cache.put(key, &seen.features.embedding)?;
         }
-        features.push(seen);
+        features.push(seen.features);
+        // Of a clip the last frame's: an evaluation scores the caption, whatever the verdict.
+        quality = seen.quality;
     }
     let features = ImageFeatures::mean(&features).with_context(|| sample.name.clone())?;
     let found = captioner
-        .say(&features, StageTimes::default())
+        .say(&Seen { features, quality }, StageTimes::default())
         .with_context(|| sample.name.clone())?;
     Ok(Line {
         file: sample.name.clone(),

@@ -116,10 +116,9 @@ pub(super) fn run(args: &MetricsArgs) -> Result<ExitCode> {
         for found in agreement(judgements, &metrics, set.coefficients, args.drawn.draws()) {
             let metric = result.entry(found.metric).or_insert_with(|| json!({}));
             if let Value::Object(metric) = metric {
-                for name in [Some(set.name), headline(set.name, found.metric)] {
-                    if let Some(name) = name {
-                        put(metric, name, &set.judgements, &found, args.drawn.draws());
-                    }
+                let names = [Some(set.name), headline(set.name, found.metric)];
+                for name in names.into_iter().flatten() {
+                    put(metric, name, &set.judgements, &found, args.drawn.draws());
                 }
             }
         }
