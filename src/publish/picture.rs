@@ -93,7 +93,8 @@ mod tests {
             let bytes = jpeg(&frame(pixels), 200_000).unwrap();
             assert!(bytes.len() <= 200_000 && bytes.starts_with(&[0xFF, 0xD8]));
             let shown = image::load_from_memory(&bytes).unwrap();
-            assert_eq!(shown.width() * 2, shown.height() * 3);
+            let (width, height) = (shown.width(), shown.height());
+            assert!((width * 2).abs_diff(height * 3) <= 3, "{width} x {height}");
         }
     }
 

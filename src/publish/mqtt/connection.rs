@@ -1,9 +1,11 @@
 //! The thread that owns the connection.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rumqttc::{
     Client, Connection, ConnectionError, Event, LastWill, MqttOptions, Outgoing, Packet, QoS,
+    TlsConfiguration, Transport,
 };
 
 use super::super::message::OFFLINE;
@@ -63,6 +65,10 @@ impl Shared {
                 QoS::AtLeastOnce,
                 true,
             ));
+        if let Some(tls) = &self.tls {
+            let tls = TlsConfiguration::Rustls(Arc::clone(tls));
+            options.set_transport(Transport::tls_with_config(tls));
+        }
         match (&config.username, &config.password) {
             (Some(user), Some(password)) => {
                 options.set_credentials(user.clone(), password.expose().to_owned());
@@ -101,6 +107,7 @@ impl Shared {
             {
                 let mut state = self.lock();
                 state.client = None;
+                // What was on its way is waiting again: it may expire, or make room.
                 state.outbox.reconnected();
             }
             let error = match end {

@@ -12,6 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rumqttc::tokio_rustls::rustls::ClientConfig;
 use rumqttc::{Client, PublishOptions, QoS};
 use serde_json::{Value, json};
 
@@ -32,6 +33,7 @@ mod chores;
 mod connection;
 mod explain;
 mod receive;
+mod tls;
 
 /// Outgoing. rumqttc's own limit is 10 KiB, and a packet over it kills the connection some time
 /// after it was accepted; so ours is set, and checked before a packet is handed over.
@@ -81,6 +83,8 @@ struct Shared {
     /// Damaged files that were found at the start.
     damaged: u64,
     started: Duration,
+    /// `[mqtt.tls]`, ready for use.
+    tls: Option<Arc<ClientConfig>>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -129,9 +133,11 @@ impl MqttPublisher {
     /// can't be used the log says so, and events are kept in memory.
     ///
     /// # Errors
-    /// When a thread can't be started.
+    /// When `[mqtt.tls]` has a certificate or a key that can't be used, or a thread can't be started.
     pub fn start(config: MqttConfig, around: Surroundings) -> io::Result<Self> {
-        let shared = Arc::new(Shared::new(config, around));
+        let tls = config.tls.as_ref().map(tls::client_config);
+        let tls = tls.transpose().map_err(io::Error::other)?;
+        let shared = Arc::new(Shared::new(config, tls, around));
         let for_changes: Weak<Shared> = Arc::downgrade(&shared);
         shared.around.controls.on_change(move |values| {
             if let Some(shared) = for_changes.upgrade() {
@@ -289,7 +295,11 @@ impl Publisher for MqttPublisher {
 }
 
 impl Shared {
-    fn new(config: MqttConfig, around: Surroundings) -> Self {
+    fn new(
+        config: MqttConfig,
+        tls: Option<Arc<ClientConfig>>,
+        around: Surroundings,
+    ) -> Self {
         let topics = Topics::new(&config.prefix, &around.device);
         let bounds = Bounds {
             entries: config.outbox.max_entries,
@@ -348,6 +358,7 @@ impl Shared {
             spool,
             damaged,
             started: now,
+            tls,
             state: Mutex::new(state),
             changed: Condvar::new(),
         }
