@@ -33,7 +33,7 @@ pub fn program(name: &str) -> PathBuf {
         .unwrap_or_else(|| {
             panic!(
                 "{name} is missing: these tests need a real broker; install it \
-                 (Debian: apt-get install mosquitto)"
+                 (Debian: apt-get install mosquitto openssl)"
             )
         })
 }
@@ -133,6 +133,11 @@ impl Broker {
     pub fn subscribe(&self) -> Subscriber {
         Subscriber::new(self.port)
     }
+
+    /// Through another of its listeners.
+    pub fn subscribe_on(&self, port: u16) -> Subscriber {
+        Subscriber::new(port)
+    }
 }
 
 impl Drop for Broker {
@@ -222,9 +227,9 @@ impl Subscriber {
     }
 
     /// Publishes for the broker to keep.
-    pub fn send_retained(&self, topic: &str, payload: &str) {
+    pub fn send_retained(&self, topic: &str, payload: impl Into<Vec<u8>>) {
         let options = PublishOptions::new(QoS::AtLeastOnce).retain(true);
-        self.client.publish(topic, payload, options).unwrap();
+        self.client.publish(topic, payload.into(), options).unwrap();
     }
 
     /// The newest health message for which this holds.

@@ -234,8 +234,9 @@ impl Publisher for MqttPublisher {
         let mut state = shared.lock();
         for (id, _) in std::mem::take(&mut state.asking) {
             let payload = match outcome {
-                Described::Caption(message) => answer::ok(&id, &json!(message.event())),
+                Described::Caption(message) => answer::ok(&id, &answer::value(&message.event())),
                 Described::Withheld { confidence } => {
+                    let confidence = answer::value(confidence);
                     answer::ok(&id, &json!({"withheld": true, "confidence": confidence}))
                 }
                 Described::Failed(reason) => {

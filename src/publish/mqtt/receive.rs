@@ -143,7 +143,7 @@ impl Shared {
         json!({
             "enabled": values.enabled,
             "interval": values.interval.as_secs_f64(),
-            "min_confidence": values.min_confidence,
+            "min_confidence": answer::value(&values.min_confidence),
             "detail": values.detail,
         })
     }
