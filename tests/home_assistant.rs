@@ -1,9 +1,9 @@
 //! What Home Assistant is told, held to a schema written from its documentation and to the messages
 //! that really come.
 
-mod support;
 #[path = "support/schema.rs"]
 mod schema;
+mod support;
 
 use std::collections::BTreeSet;
 
@@ -81,10 +81,19 @@ fn every_entity_follows_the_documented_rules() {
         assert!(!problems.is_empty(), "{what} is not refused");
     };
     for key in ["device", "origin", "components"] {
-        refused(&|device| drop(device.as_object_mut().unwrap().remove(key)), key);
+        refused(
+            &|device| drop(device.as_object_mut().unwrap().remove(key)),
+            key,
+        );
     }
     for (name, component) in components {
-        for key in ["platform", "unique_id", "state_topic", "command_topic", "options"] {
+        for key in [
+            "platform",
+            "unique_id",
+            "state_topic",
+            "command_topic",
+            "options",
+        ] {
             let needed = component.get(key).is_some()
                 // With these, where the state stands is optional.
                 && !(key == "state_topic" && component.get("command_topic").is_some());
@@ -96,19 +105,40 @@ fn every_entity_follows_the_documented_rules() {
                 refused(&remove, &format!("{name} without {key}"));
             }
         }
-        refused(&|device| device["components"][name]["stat_topic"] = json!("x"), name);
-        refused(&|device| device["components"][name]["unique_id"] = json!("a.b"), name);
-        refused(&|device| device["components"][name]["platform"] = json!("camera"), name);
+        refused(
+            &|device| device["components"][name]["stat_topic"] = json!("x"),
+            name,
+        );
+        refused(
+            &|device| device["components"][name]["unique_id"] = json!("a.b"),
+            name,
+        );
+        refused(
+            &|device| device["components"][name]["platform"] = json!("camera"),
+            name,
+        );
     }
-    refused(&|device| device["components"]["a.b"] = components["caption"].clone(), "a.b");
-    refused(&|device| device["availability_topic"] = json!("a/#"), "a wildcard");
-    refused(&|device| device["payload_available"] = json!("Online"), "Online");
+    refused(
+        &|device| device["components"]["a.b"] = components["caption"].clone(),
+        "a.b",
+    );
+    refused(
+        &|device| device["availability_topic"] = json!("a/#"),
+        "a wildcard",
+    );
+    refused(
+        &|device| device["payload_available"] = json!("Online"),
+        "Online",
+    );
 }
 
 #[test]
 fn without_a_picture_there_is_no_entity_for_it() {
     let (_folder, _broker, _subscriber, _daemon, device) = announced("");
-    assert_eq!(schema::problems(&device_schema(), &device), Vec::<String>::new());
+    assert_eq!(
+        schema::problems(&device_schema(), &device),
+        Vec::<String>::new()
+    );
     assert_eq!(device["components"].get("image"), None);
     assert_eq!(device["components"].as_object().unwrap().len(), 12);
 }
@@ -138,7 +168,11 @@ fn the_templates_fit_the_messages() {
     let last = |topic: &Value| {
         let topic = topic.as_str().unwrap();
         let messages = subscriber.on(topic);
-        messages.last().unwrap_or_else(|| panic!("nothing on {topic}")).payload.clone()
+        messages
+            .last()
+            .unwrap_or_else(|| panic!("nothing on {topic}"))
+            .payload
+            .clone()
     };
     let component = |name: &str| device["components"][name].clone();
     assert_eq!(device["availability_topic"], "captiond/porch/status");
@@ -167,7 +201,12 @@ fn the_templates_fit_the_messages() {
     let message = last(&event["state_topic"]);
     let rendered = render(&event["value_template"], &message);
     let rendered: Value = serde_json::from_str(&rendered).unwrap();
-    assert!(event["event_types"].as_array().unwrap().contains(&rendered["event_type"]));
+    assert!(
+        event["event_types"]
+            .as_array()
+            .unwrap()
+            .contains(&rendered["event_type"])
+    );
     assert_eq!(rendered["caption"], "a picture 100 wide");
 
     let camera = component("camera_problem");

@@ -25,10 +25,11 @@ fn the_daemon_as_a_child() {
 
 /// A daemon with a folder as its camera, its broker, and somebody who sees everything.
 struct Home {
-    folder: tempfile::TempDir,
+    // Dropped first: it may show its log, which is in the folder.
     daemon: Daemon,
     subscriber: Subscriber,
     broker: Broker,
+    folder: tempfile::TempDir,
 }
 
 impl Home {
@@ -172,7 +173,10 @@ fn unsure_captions_are_kept_back_and_counted() {
     home.state("detail", "long");
     home.image(110);
     let answer = home.ask("describe", json!({}));
-    assert_eq!(answer["data"], json!({"withheld": true, "confidence": 0.75}));
+    assert_eq!(
+        answer["data"],
+        json!({"withheld": true, "confidence": 0.75})
+    );
     home.subscriber.settle();
     for topic in ["/caption", "/caption/text", "/event"] {
         assert_eq!(home.subscriber.on(topic), [], "{topic}");
@@ -216,7 +220,9 @@ fn what_is_no_command_changes_nothing_and_is_counted() {
     home.send("interval/set", "soon");
     home.send("enabled/set", "");
     home.send("describe", "");
-    let line = home.daemon.wait_for_log("command on \"captiond/porch/interval/set\" rejected");
+    let line = home
+        .daemon
+        .wait_for_log("command on \"captiond/porch/interval/set\" rejected");
     assert!(line.contains("expected seconds from 0 to 86400"), "{line}");
     // A megabyte is refused by itself; the connection stays.
     home.send("enabled/set", &"x".repeat(1 << 20));
@@ -227,7 +233,10 @@ fn what_is_no_command_changes_nothing_and_is_counted() {
     let error = refused.json()["error"].as_str().unwrap().to_owned();
     assert!(error.contains("1048576 bytes, at most 4096"), "{error}");
     let rejected = home.rejected();
-    assert_eq!((&rejected["malformed"], &rejected["oversized"]), (&json!(3), &json!(2)));
+    assert_eq!(
+        (&rejected["malformed"], &rejected["oversized"]),
+        (&json!(3), &json!(2))
+    );
     home.state("enabled", "ON");
     home.state("interval", "0");
     assert_eq!(home.broker.log().matches("as captiond-porch").count(), 1);
@@ -258,7 +267,8 @@ fn a_flood_is_cut_off_and_the_daemon_goes_on() {
         let state = if number % 2 == 0 { "OFF" } else { "ON" };
         home.send("enabled/set", state);
     }
-    home.daemon.wait_for_log("commands rejected: there are more than");
+    home.daemon
+        .wait_for_log("commands rejected: there are more than");
     let health = home.subscriber.wait_for_health("the flood", |health| {
         health["rejected"]["flooding"].as_u64().unwrap() > 300
     });
@@ -271,7 +281,9 @@ fn a_flood_is_cut_off_and_the_daemon_goes_on() {
         std::thread::sleep(Duration::from_millis(600));
         home.send("request/set", "{\"id\": \"last\", \"enabled\": true}");
         let answers = home.subscriber.on("/response/set");
-        answers.into_iter().find(|answer| answer.json()["id"] == "last")
+        answers
+            .into_iter()
+            .find(|answer| answer.json()["id"] == "last")
     });
     home.state("enabled", "ON");
     home.image(100);
@@ -285,7 +297,9 @@ fn a_packet_too_large_to_receive_costs_the_commands_only() {
     let topic = "captiond/porch/enabled/set";
     // Retained, so the broker would send it again after each subscription.
     home.subscriber.send_retained(topic, "x".repeat(3 << 20));
-    let line = home.daemon.wait_for_log("has sent a packet that is too large");
+    let line = home
+        .daemon
+        .wait_for_log("has sent a packet that is too large");
     assert!(line.contains("no commands are taken"), "{line}");
     until("the second connection", || {
         (home.broker.log().matches("as captiond-porch").count() == 2).then_some(())

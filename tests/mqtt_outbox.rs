@@ -165,13 +165,14 @@ fn events_on_disk_survive_kill_9_and_damage_to_one_of_them() {
     let broker = Broker::open();
     let subscriber = broker.subscribe();
     relay.to(broker.port);
-    let health = subscriber.wait_for_health("an empty outbox", |health| {
-        health["outbox"]["entries"] == 0
-    });
+    let health =
+        subscriber.wait_for_health("an empty outbox", |health| health["outbox"]["entries"] == 0);
     assert_eq!(health["dropped"]["damaged"], 1, "{health}");
     assert_eq!(event_widths(&subscriber), [100, 102, 103, 104]);
     // They have left the disk with their acknowledgement, and the damaged one stays to be looked at.
-    until("no file", || files(&outbox, "event").is_empty().then_some(()));
+    until("no file", || {
+        files(&outbox, "event").is_empty().then_some(())
+    });
     assert_eq!(files(&outbox, "damaged").len(), 1);
     let (status, log) = daemon.terminate();
     assert_eq!(status.code(), Some(0), "{log}");
@@ -189,9 +190,8 @@ fn an_outbox_folder_that_cannot_be_used_is_told_and_lived_with() {
     assert!(line.contains("kept in memory only"), "{line}");
     drop_in(&folder.path().join("in"), "a.jpg", &jpeg(100));
     subscriber.wait_for_caption(100);
-    let health = subscriber.wait_for_health("the error", |health| {
-        health["outbox"]["disk_errors"] == 1
-    });
+    let health =
+        subscriber.wait_for_health("the error", |health| health["outbox"]["disk_errors"] == 1);
     assert_eq!(health["dropped"]["total"], 0);
 }
 

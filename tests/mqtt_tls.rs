@@ -40,7 +40,8 @@ const KEY: [&str; 6] = [
 /// `<name>.pem` and `<name>.key`.
 fn authority(folder: &Path, name: &str) {
     let (key, pem) = (format!("{name}.key"), format!("{name}.pem"));
-    let mut arguments = vec!["req", "-x509", "-days", "2", "-subj", "/CN=authority"];
+    let subject = format!("/CN=authority {name}");
+    let mut arguments = vec!["req", "-x509", "-days", "2", "-subj", &subject];
     arguments.extend(KEY);
     arguments.extend(["-keyout", &key, "-out", &pem]);
     openssl(folder, &arguments);
@@ -55,23 +56,38 @@ fn certificate(folder: &Path, name: &str, names: &str, days: &str) {
     openssl(folder, &arguments);
     fs::write(folder.join("names"), format!("subjectAltName={names}\n")).unwrap();
     let sign = [
-        "x509", "-req", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile",
-        "names", "-days", days, "-in", &request, "-out", &pem,
+        "x509",
+        "-req",
+        "-CA",
+        "ca.pem",
+        "-CAkey",
+        "ca.key",
+        "-CAcreateserial",
+        "-extfile",
+        "names",
+        "-days",
+        days,
+        "-in",
+        &request,
+        "-out",
+        &pem,
     ];
     openssl(folder, &sign);
     let private = fs::Permissions::from_mode(0o600);
     fs::set_permissions(folder.join(key), private).unwrap();
 }
 
-/// A broker with the certificate `name`.
-fn broker(folder: &Path, name: &str, more: &str) -> Broker {
+/// A broker that speaks TLS with the certificate `name` on the port returned, and plainly on its
+/// own.
+fn broker(folder: &Path, name: &str, more: &str) -> (Broker, u16) {
     let at = |file: String| folder.join(file).display().to_string();
+    let port = free_port();
     let config = format!(
-        "allow_anonymous true\ncertfile {}\nkeyfile {}\n{more}\n",
+        "allow_anonymous true\nlistener {port} 127.0.0.1\ncertfile {}\nkeyfile {}\n{more}\n",
         at(format!("{name}.pem")),
         at(format!("{name}.key"))
     );
-    Broker::start(free_port(), &config)
+    (Broker::start(free_port(), &config), port)
 }
 
 /// The daemon's line about this broker, which must say all of this.
@@ -96,15 +112,10 @@ fn with_both_certificates_captions_arrive() {
     certificate(folder, "server", "IP:127.0.0.1", "2");
     certificate(folder, "client", "DNS:porch", "2");
     let ca = folder.join("ca.pem");
-    // A second, plain listener for the test's subscriber.
-    let plain = free_port();
-    let more = format!(
-        "cafile {}\nrequire_certificate true\nlistener {plain} 127.0.0.1\nallow_anonymous true",
-        ca.display()
-    );
-    let broker = broker(folder, "server", &more);
-    let subscriber = broker.subscribe_on(plain);
-    let config = folder_config(folder, broker.port, &format!("[mqtt.tls]\n{OURS}"));
+    let more = format!("cafile {}\nrequire_certificate true", ca.display());
+    let (broker, port) = broker(folder, "server", &more);
+    let subscriber = broker.subscribe();
+    let config = folder_config(folder, port, &format!("[mqtt.tls]\n{OURS}"));
     let daemon = Daemon::start(folder, &config);
     drop_in(&folder.join("in"), "a.jpg", &jpeg(100));
     subscriber.wait_for_caption(100);
@@ -115,12 +126,12 @@ fn with_both_certificates_captions_arrive() {
     // Without ours it isn't let in, and the log names the key.
     refused(
         folder,
-        broker.port,
+        port,
         "ca_file = \"ca.pem\"",
         &["mqtt.tls.client_certificate_file"],
     );
     // TLS spoken to the plain port.
-    refused(folder, plain, OURS, &["mqtt.port"]);
+    refused(folder, broker.port, OURS, &["mqtt.port"]);
 }
 
 #[test]
@@ -135,17 +146,25 @@ fn a_broker_that_cannot_prove_who_it_is_gets_nothing() {
     // Valid until this second, and no longer.
     std::thread::sleep(Duration::from_millis(1500));
     let known = "ca_file = \"ca.pem\"";
-    let server = broker(folder, "server", "");
+    let (_server, port) = broker(folder, "server", "");
     refused(
         folder,
-        server.port,
+        port,
         "ca_file = \"other.pem\"",
-        &["an authority that isn't in mqtt.tls.ca_file", "UnknownIssuer"],
+        &[
+            "an authority that isn't in mqtt.tls.ca_file",
+            "UnknownIssuer",
+        ],
     );
-    let server = broker(folder, "elsewhere", "");
-    refused(folder, server.port, known, &["isn't for \"127.0.0.1\"", "mqtt.host"]);
-    let server = broker(folder, "expired", "");
-    refused(folder, server.port, known, &["expired", "clock"]);
+    let (_elsewhere, port) = broker(folder, "elsewhere", "");
+    refused(
+        folder,
+        port,
+        known,
+        &["isn't for \"127.0.0.1\"", "mqtt.host"],
+    );
+    let (_expired, port) = broker(folder, "expired", "");
+    refused(folder, port, known, &["expired", "clock"]);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::message::Topics;
@@ -182,7 +182,9 @@ pub(super) fn parse(
     let request = name.strip_prefix("request/");
     if payload.len() > MAX_PAYLOAD {
         return Err(Rejected {
-            reply: request.filter(|name| is_name(name)).map(|name| (name.into(), Value::Null)),
+            reply: request
+                .filter(|name| is_name(name))
+                .map(|name| (name.into(), Value::Null)),
             ..reject(
                 Reason::Oversized,
                 format!("{} bytes, at most {MAX_PAYLOAD}", payload.len()),
@@ -253,16 +255,6 @@ fn confidence(value: Option<f64>, shown: &str) -> Result<f32, String> {
     }
 }
 
-/// The keys that every request may have.
-#[derive(Deserialize)]
-struct Common {
-    #[serde(default)]
-    id: Value,
-    time: Option<String>,
-    #[serde(flatten)]
-    rest: Map<String, Value>,
-}
-
 fn parse_request(name: &str, payload: &[u8], wall: SystemTime) -> Result<Request, Rejected> {
     let answerable = is_name(name);
     let reject = |reason, id: Value, problem: String| Rejected {
@@ -270,11 +262,12 @@ fn parse_request(name: &str, payload: &[u8], wall: SystemTime) -> Result<Request
         problem,
         reply: answerable.then(|| (name.to_owned(), id)),
     };
-    let common: Common = serde_json::from_slice(payload).map_err(|error| {
+    let mut keys: Map<String, Value> = serde_json::from_slice(payload).map_err(|error| {
         let problem = format!("expected a JSON object such as {{\"id\": 1}}: {error}");
         reject(Reason::Malformed, Value::Null, problem)
     })?;
-    let id = match common.id {
+    // Every request may have these two; the rest is its own.
+    let id = match keys.remove("id").unwrap_or_default() {
         id @ (Value::Null | Value::Number(_)) => id,
         Value::String(id) if id.len() <= 64 => Value::String(id),
         _ => {
@@ -282,11 +275,14 @@ fn parse_request(name: &str, payload: &[u8], wall: SystemTime) -> Result<Request
             return Err(reject(Reason::Malformed, Value::Null, problem));
         }
     };
-    if let Some(time) = &common.time {
-        let Ok(sent) = humantime::parse_rfc3339(time) else {
+    if let Some(time) = keys.remove("time") {
+        let Some(sent) = time
+            .as_str()
+            .and_then(|time| humantime::parse_rfc3339(time).ok())
+        else {
             let problem = format!(
-                "`time` is {:?}, expected RFC 3339 in UTC such as 2026-03-01T06:30:12Z",
-                clip(time)
+                "`time` is {}, expected RFC 3339 in UTC such as \"2026-03-01T06:30:12Z\"",
+                clip(&time.to_string())
             );
             return Err(reject(Reason::Malformed, id, problem));
         };
@@ -308,14 +304,12 @@ fn parse_request(name: &str, payload: &[u8], wall: SystemTime) -> Result<Request
         "status" => Ok(Wish::Status),
         "version" => Ok(Wish::Version),
         "config" => Ok(Wish::Config),
-        "set" => change(&common.rest).map(Wish::Set),
-        _ => Err(
-            "no such request; there are describe, status, version, config and set".to_owned(),
-        ),
+        "set" => change(&keys).map(Wish::Set),
+        _ => Err("no such request; there are describe, status, version, config and set".to_owned()),
     };
     let what = match what {
         Ok(what @ Wish::Set(_)) => what,
-        Ok(what) => match common.rest.keys().next() {
+        Ok(what) => match keys.keys().next() {
             None => what,
             Some(key) => {
                 let problem = format!("unknown key {:?}", clip(key));

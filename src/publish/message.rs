@@ -86,7 +86,10 @@ pub const TEXT_CHARACTERS: usize = 255;
 pub fn short_text(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     // The end of what fits, with room for the ellipsis, and the end of all.
-    let mut ends = line.char_indices().map(|(at, _)| at).skip(TEXT_CHARACTERS - 1);
+    let mut ends = line
+        .char_indices()
+        .map(|(at, _)| at)
+        .skip(TEXT_CHARACTERS - 1);
     let (Some(end), Some(_)) = (ends.next(), ends.next()) else {
         return line;
     };

@@ -225,9 +225,8 @@ impl Outbox {
         self.expire(now, wall);
         // Of a message from before this run, and a clock that says it isn't even made yet, nobody
         // knows the age: it waits until the clock has been set.
-        let ready = |entry: &&Queued| {
-            !entry.sent && entry.made.is_none_or(|(made, _)| wall >= made)
-        };
+        let ready =
+            |entry: &&Queued| !entry.sent && entry.made.is_none_or(|(made, _)| wall >= made);
         let entry = self.queue.iter().find(ready)?;
         Some(Packet {
             kind: Kind::Queued(entry.id),

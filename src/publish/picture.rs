@@ -72,7 +72,9 @@ mod tests {
     /// Noise, which compresses badly.
     fn noise(width: u32, height: u32) -> RgbImage {
         let mut random = fastrand::Rng::with_seed(7);
-        RgbImage::from_fn(width, height, |_, _| image::Rgb([(); 3].map(|()| random.u8(..))))
+        RgbImage::from_fn(width, height, |_, _| {
+            image::Rgb([(); 3].map(|()| random.u8(..)))
+        })
     }
 
     #[test]

@@ -196,7 +196,10 @@ fn forget_old_damage(folder: &Path) {
     };
     let mut damaged: Vec<_> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == DAMAGED))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == DAMAGED)
+        })
         .collect();
     damaged.sort();
     let old = damaged.len().saturating_sub(KEPT_DAMAGED);

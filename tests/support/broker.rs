@@ -133,11 +133,6 @@ impl Broker {
     pub fn subscribe(&self) -> Subscriber {
         Subscriber::new(self.port)
     }
-
-    /// Through another of its listeners.
-    pub fn subscribe_on(&self, port: u16) -> Subscriber {
-        Subscriber::new(port)
-    }
 }
 
 impl Drop for Broker {

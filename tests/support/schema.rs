@@ -30,7 +30,9 @@ fn check(root: &Value, schema: &Value, value: &Value, at: &str, found: &mut Vec<
     }
     let rules = schema.as_object().unwrap();
     let nothing = Map::new();
-    let properties = rules.get("properties").map_or(&nothing, |rule| rule.as_object().unwrap());
+    let properties = rules
+        .get("properties")
+        .map_or(&nothing, |rule| rule.as_object().unwrap());
     let members = value.as_object().unwrap_or(&nothing);
     let text = value.as_str();
     let length = text.map(|text| text.chars().count() as u64);
@@ -98,14 +100,20 @@ fn check(root: &Value, schema: &Value, value: &Value, at: &str, found: &mut Vec<
                 }
             }
             "minItems" => {
-                let right = value.as_array().is_none_or(|list| list.len() as u64 >= number());
+                let right = value
+                    .as_array()
+                    .is_none_or(|list| list.len() as u64 >= number());
                 is(right, found, "too few items");
             }
             "minLength" => is(length.is_none_or(|n| n >= number()), found, "too short"),
             "maxLength" => is(length.is_none_or(|n| n <= number()), found, "too long"),
             "minimum" => {
                 let least = rule.as_f64().unwrap();
-                is(value.as_f64().is_none_or(|n| n >= least), found, "too small");
+                is(
+                    value.as_f64().is_none_or(|n| n >= least),
+                    found,
+                    "too small",
+                );
             }
             "pattern" => {
                 let pattern = Regex::new(rule.as_str().unwrap()).unwrap();

@@ -65,7 +65,9 @@ struct RawSource {
     fps: Option<Spanned<u32>>,
 }
 
-pub(super) fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Spanned<Duration>>, D::Error> {
+pub(super) fn duration<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Spanned<Duration>>, D::Error> {
     let text = Spanned::<String>::deserialize(from)?;
     let span = text.span();
     humantime::parse_duration(text.as_ref())
@@ -127,9 +129,7 @@ impl Raw {
             source,
             controls: Values {
                 enabled: self.enabled.unwrap_or(defaults.enabled),
-                interval: self
-                    .interval
-                    .map_or(defaults.interval, Spanned::into_inner),
+                interval: self.interval.map_or(defaults.interval, Spanned::into_inner),
                 min_confidence: self
                     .min_confidence
                     .map_or(defaults.min_confidence, |least| *least.as_ref() as f32),

@@ -190,7 +190,8 @@ impl RawTls {
             (None, None) => None,
             (Some(certificate), Some(key)) => {
                 let chain = certificates("client_certificate_file", certificate)?;
-                let invalid = |problem| place.invalid("mqtt.tls.client_key_file", key.span(), problem);
+                let invalid =
+                    |problem| place.invalid("mqtt.tls.client_key_file", key.span(), problem);
                 let path = place.path(key.as_ref());
                 let pem = read_private(&path, "make a new key").map_err(invalid)?;
                 if !is_pem(pem.as_bytes(), "PRIVATE KEY") {
@@ -309,8 +310,20 @@ impl RawMqtt {
             value => Ok(value.as_ref().map_or(default, |value| *value.as_ref())),
         };
         let outbox = OutboxConfig {
-            max_entries: count("outbox_max_entries", &self.outbox_max_entries, 1000, 1, 100_000)?,
-            max_bytes: count("outbox_max_bytes", &self.outbox_max_bytes, 1 << 20, 4096, 1 << 30)?,
+            max_entries: count(
+                "outbox_max_entries",
+                &self.outbox_max_entries,
+                1000,
+                1,
+                100_000,
+            )?,
+            max_bytes: count(
+                "outbox_max_bytes",
+                &self.outbox_max_bytes,
+                1 << 20,
+                4096,
+                1 << 30,
+            )?,
             max_age,
             folder: self.outbox_dir.map(|folder| place.path(&folder)),
         };

@@ -6,7 +6,8 @@ const KEY: &str = "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\
 
 fn load(folder: &Path, lines: &str) -> Result<super::super::Config, String> {
     let file = folder.join("captiond.toml");
-    let text = format!("[source]\nkind = \"folder\"\npath = \"in\"\n[mqtt]\nhost = \"b\"\n{lines}\n");
+    let text =
+        format!("[source]\nkind = \"folder\"\npath = \"in\"\n[mqtt]\nhost = \"b\"\n{lines}\n");
     fs::write(&file, text).unwrap();
     super::super::Config::load(&file, false).map_err(|error| error.to_string())
 }
@@ -41,7 +42,10 @@ fn a_credential_of_systemd_is_read_from_its_folder_only() {
     assert!(error.contains("can't be read"), "{error}");
     write(&folder.path().join("mqtt"), "hunter2\n", 0o444);
     let error = read("mqtt", Some(folder.path())).unwrap_err();
-    assert!(error.contains("chmod o=") && !error.contains("hunter2"), "{error}");
+    assert!(
+        error.contains("chmod o=") && !error.contains("hunter2"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -49,7 +53,10 @@ fn a_file_and_a_credential_exclude_each_other() {
     let folder = tempfile::tempdir().unwrap();
     let lines = "username = \"u\"\npassword_file = \"p\"\npassword_credential = \"p\"";
     let error = load(folder.path(), lines).unwrap_err();
-    assert!(error.contains(":8:23: `mqtt.password_credential`"), "{error}");
+    assert!(
+        error.contains(":8:23: `mqtt.password_credential`"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -67,7 +74,10 @@ fn tls_takes_certificates_and_a_private_key() {
     assert_eq!(tls.client.unwrap().1.expose(), KEY);
     assert!(!format!("{mqtt:?}").contains("PRIVATE"));
     // The system's authorities, and a port of one's own.
-    let mqtt = load(folder.path(), "port = 1\n[mqtt.tls]").unwrap().mqtt.unwrap();
+    let mqtt = load(folder.path(), "port = 1\n[mqtt.tls]")
+        .unwrap()
+        .mqtt
+        .unwrap();
     assert_eq!((mqtt.port, mqtt.tls.unwrap().ca), (1, None));
 
     let refused = |lines: &str, parts: &[&str]| {
@@ -77,14 +87,24 @@ fn tls_takes_certificates_and_a_private_key() {
         }
     };
     write(&at("key.pem"), KEY, 0o644);
-    refused(all, &["`mqtt.tls.client_key_file`", "chmod o=", "make a new key"]);
-    write(&at("key.pem"), &KEY.replace("PRIVATE", "ENCRYPTED PRIVATE"), 0o600);
+    refused(
+        all,
+        &["`mqtt.tls.client_key_file`", "chmod o=", "make a new key"],
+    );
+    write(
+        &at("key.pem"),
+        &KEY.replace("PRIVATE", "ENCRYPTED PRIVATE"),
+        0o600,
+    );
     refused(all, &["`mqtt.tls.client_key_file`", "without a password"]);
     refused(
         "[mqtt.tls]\nca_file = \"key.pem\"",
         &[":7:11: `mqtt.tls.ca_file`", "no PEM certificate"],
     );
-    refused("[mqtt.tls]\nca_file = \"no.pem\"", &["no.pem can't be read"]);
+    refused(
+        "[mqtt.tls]\nca_file = \"no.pem\"",
+        &["no.pem can't be read"],
+    );
     refused(
         "[mqtt.tls]\nclient_certificate_file = \"ca.pem\"",
         &["client_certificate_file`", "add client_key_file"],
@@ -99,14 +119,23 @@ fn tls_takes_certificates_and_a_private_key() {
 fn the_bounds_have_bounds() {
     let folder = tempfile::tempdir().unwrap();
     for (line, parts) in [
-        ("outbox_max_entries = 0", ["`mqtt.outbox_max_entries`", "1 to 100000"]),
+        (
+            "outbox_max_entries = 0",
+            ["`mqtt.outbox_max_entries`", "1 to 100000"],
+        ),
         ("outbox_max_bytes = 10", ["`mqtt.outbox_max_bytes`", "4096"]),
-        ("outbox_max_age = \"0s\"", ["`mqtt.outbox_max_age`", "\"1s\" to \"30days\""]),
-        ("health_interval = \"0s\"", ["`mqtt.health_interval`", "\"1s\" to \"1day\""]),
-        ("[home_assistant]\nenabled = true\ndiscovery_prefix = \"#\"", [
-            "`home_assistant.discovery_prefix`",
-            "`#`",
-        ]),
+        (
+            "outbox_max_age = \"0s\"",
+            ["`mqtt.outbox_max_age`", "\"1s\" to \"30days\""],
+        ),
+        (
+            "health_interval = \"0s\"",
+            ["`mqtt.health_interval`", "\"1s\" to \"1day\""],
+        ),
+        (
+            "[home_assistant]\nenabled = true\ndiscovery_prefix = \"#\"",
+            ["`home_assistant.discovery_prefix`", "`#`"],
+        ),
     ] {
         let error = load(folder.path(), line).unwrap_err();
         for part in parts {
@@ -125,6 +154,8 @@ fn the_hub_needs_a_broker() {
     let file = folder.path().join("captiond.toml");
     let text = "[source]\nkind = \"folder\"\npath = \"in\"\n[home_assistant]\nenabled = true\n";
     fs::write(&file, text).unwrap();
-    let error = super::super::Config::load(&file, true).unwrap_err().to_string();
+    let error = super::super::Config::load(&file, true)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains(":5:11: `home_assistant.enabled`"), "{error}");
 }

@@ -8,7 +8,12 @@ use super::{Shared, tls};
 
 impl Shared {
     /// One line for the log: what happened, and which key of the config to look at.
-    pub(super) fn explain(&self, error: &ConnectionError, was_connected: bool, thrown_out: u32) -> String {
+    pub(super) fn explain(
+        &self,
+        error: &ConnectionError,
+        was_connected: bool,
+        thrown_out: u32,
+    ) -> String {
         let broker = self.address();
         let id = &self.config.client_id;
         if let Some(hint) = tls::explain(error, &self.config.host) {

@@ -296,11 +296,7 @@ impl Publisher for MqttPublisher {
 }
 
 impl Shared {
-    fn new(
-        config: MqttConfig,
-        tls: Option<Arc<ClientConfig>>,
-        around: Surroundings,
-    ) -> Self {
+    fn new(config: MqttConfig, tls: Option<Arc<ClientConfig>>, around: Surroundings) -> Self {
         let topics = Topics::new(&config.prefix, &around.device);
         let bounds = Bounds {
             entries: config.outbox.max_entries,
@@ -347,8 +343,7 @@ impl Shared {
         state.outbox.set(state.slots.status, ONLINE.into());
         state.set_settings(&around.controls.values());
         if let Some(slot) = state.slots.discovery {
-            let device =
-                home_assistant::discovery(&topics, &around.device, config.publish_image);
+            let device = home_assistant::discovery(&topics, &around.device, config.publish_image);
             state.outbox.set(slot, device.to_string().into_bytes());
         }
         let (spool, damaged) = state.restore(&config, &topics, now);

@@ -85,7 +85,8 @@ pub(super) fn explain(error: &ConnectionError, host: &str) -> Option<String> {
                  wrong"
                     .to_owned()
             }
-            CertificateError::UnknownIssuer => {
+            // A bad signature: an authority of the same name, but with another key.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                 "the broker's certificate comes from an authority that isn't in mqtt.tls.ca_file"
                     .to_owned()
             }
