@@ -74,7 +74,12 @@ fn rustls_error(error: &ConnectionError) -> Option<&rustls::Error> {
 
 /// What to do about an error of TLS; `None` if it's none.
 pub(super) fn explain(error: &ConnectionError, host: &str) -> Option<String> {
-    let error = rustls_error(error)?;
+    let Some(error) = rustls_error(error) else {
+        // A broker that was spoken TLS to on its plain port just hangs up.
+        return matches!(error, ConnectionError::Tls(_)).then(|| {
+            format!("is mqtt.port the port for TLS (8883), and is a broker there? ({error})")
+        });
+    };
     let hint = match error {
         rustls::Error::InvalidCertificate(problem) => match problem {
             CertificateError::Expired
