@@ -179,6 +179,69 @@ fn events_on_disk_survive_kill_9_and_damage_to_one_of_them() {
 }
 
 #[test]
+fn killed_while_it_writes_it_leaves_whole_events_only() {
+    let (folder, relay) = (tempfile::tempdir().unwrap(), Relay::new());
+    let config = folder_config(folder.path(), relay.port, "outbox_dir = \"outbox\"");
+    let outbox = folder.path().join("outbox");
+    let mut width = 100;
+    for _ in 0..10 {
+        let before = outbox.is_dir().then(|| files(&outbox, "event").len());
+        drop_widths(folder.path(), width..width + 20);
+        width += 20;
+        let daemon = Daemon::start(folder.path(), &config);
+        until("it writes", || {
+            let now = outbox.is_dir().then(|| files(&outbox, "event").len());
+            (now > before && now > Some(0)).then_some(())
+        });
+        std::thread::sleep(Duration::from_micros(fastrand::u64(..30_000)));
+        daemon.signal(Signal::KILL);
+        drop(daemon);
+        for image in files(&folder.path().join("in"), "jpg") {
+            fs::remove_file(image).unwrap();
+        }
+    }
+    let kept = files(&outbox, "event").len();
+    let daemon = Daemon::start(folder.path(), &config);
+    let line = daemon.wait_for_log("found in the outbox");
+    assert!(
+        line.contains(&format!("events={kept}")),
+        "{line}, {kept} files"
+    );
+    let broker = Broker::open();
+    let subscriber = broker.subscribe();
+    relay.to(broker.port);
+    let health = subscriber.wait_for_health("all sent", |health| health["outbox"]["entries"] == 0);
+    assert_eq!(health["dropped"]["total"], 0, "{health}");
+    let widths = event_widths(&subscriber);
+    assert_eq!(widths.len(), kept);
+    assert!(widths.is_sorted(), "{widths:?}");
+    // Nothing half-written is left behind either.
+    let names: Vec<_> = fs::read_dir(&outbox).unwrap().collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+}
+
+#[test]
+fn when_the_disk_fails_events_are_kept_in_memory_and_it_is_counted() {
+    let (folder, relay) = (tempfile::tempdir().unwrap(), Relay::new());
+    let config = folder_config(folder.path(), relay.port, "outbox_dir = \"outbox\"");
+    let daemon = Daemon::start(folder.path(), &config);
+    let outbox = folder.path().join("outbox");
+    until("the folder", || outbox.join("lock").exists().then_some(()));
+    fs::remove_dir_all(&outbox).unwrap();
+    drop_widths(folder.path(), [100, 101]);
+    daemon.wait_for_log("an event can't be kept on the disk, only in memory");
+    let broker = Broker::open();
+    let subscriber = broker.subscribe();
+    relay.to(broker.port);
+    until("both events", || {
+        (event_widths(&subscriber) == [100, 101]).then_some(())
+    });
+    subscriber.wait_for_health("the errors", |health| {
+        health["outbox"]["disk_errors"] == 2 && health["dropped"]["total"] == 0
+    });
+}
+
+#[test]
 fn an_outbox_folder_that_cannot_be_used_is_told_and_lived_with() {
     let folder = tempfile::tempdir().unwrap();
     let broker = Broker::open();

@@ -300,7 +300,7 @@ impl Outbox {
     }
 
     /// Ids whose copies on the disk have to go, each told once.
-    pub(super) fn to_erase(&mut self) -> Vec<u64> {
+    pub(super) fn take_erasable(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.to_erase)
     }
 

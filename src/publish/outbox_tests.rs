@@ -109,8 +109,8 @@ fn the_oldest_make_room_and_are_counted() {
         });
     }
     assert_eq!(outbox.dropped().full, 2);
-    assert_eq!(outbox.to_erase(), [1, 2]);
-    assert!(outbox.to_erase().is_empty());
+    assert_eq!(outbox.take_erasable(), [1, 2]);
+    assert!(outbox.take_erasable().is_empty());
     assert_eq!(drain(&mut outbox, SECOND), ["3", "4", "5"]);
 
     // By bytes: each is "event" and a payload of 25.

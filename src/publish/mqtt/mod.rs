@@ -432,7 +432,7 @@ impl Shared {
                 break;
             }
         }
-        let left = state.outbox.to_erase();
+        let left = state.outbox.take_erasable();
         if let Some(spool) = &self.spool {
             left.into_iter().for_each(|id| spool.erase(id));
         }
