@@ -179,6 +179,36 @@ fn events_on_disk_survive_kill_9_and_damage_to_one_of_them() {
 }
 
 #[test]
+fn at_an_orderly_end_what_waits_is_sent_or_told() {
+    let (folder, relay) = (tempfile::tempdir().unwrap(), Relay::new());
+    let daemon = Daemon::start(folder.path(), &folder_config(folder.path(), relay.port, ""));
+    drop_widths(folder.path(), 100..160);
+    until("all are captioned", || {
+        (daemon.log().matches("the model has a frame").count() == 60).then_some(())
+    });
+    let broker = Broker::open();
+    let subscriber = broker.subscribe();
+    relay.to(broker.port);
+    daemon.wait_for_log("connected to the broker");
+    let (status, log) = daemon.terminate();
+    assert_eq!(status.code(), Some(0), "{log}");
+    subscriber.wait_for_status("offline");
+    // How many there's time for is the machine's affair; none is missing from the account.
+    let told = log
+        .lines()
+        .find(|line| line.contains("before the broker has acknowledged all events"))
+        .map(|line| {
+            let (_, number) = line.split_once("waiting=").unwrap();
+            number.split(' ').next().unwrap().parse::<usize>().unwrap()
+        });
+    let widths = event_widths(&subscriber);
+    let first = 60 - told.unwrap_or(0);
+    assert!(widths.len() >= first, "{} of {told:?}", widths.len());
+    let expected: Vec<u32> = (100..160).take(widths.len()).collect();
+    assert_eq!(widths, expected);
+}
+
+#[test]
 fn killed_while_it_writes_it_leaves_whole_events_only() {
     let (folder, relay) = (tempfile::tempdir().unwrap(), Relay::new());
     let config = folder_config(folder.path(), relay.port, "outbox_dir = \"outbox\"");

@@ -352,6 +352,14 @@ impl RawMqtt {
             Some(tls) => Some(tls.check(place)?),
             None => None,
         };
+        if tls.is_some() && self.host.as_ref().contains(':') {
+            // The client library would look for a certificate with the address in brackets.
+            return Err(place.invalid(
+                "mqtt.host",
+                self.host.span(),
+                "an IPv6 address can't be used with [mqtt.tls]; use the broker's name",
+            ));
+        }
         let defaults = MqttConfig::new(self.host.as_ref(), device);
         let default_port = if tls.is_some() { 8883 } else { defaults.port };
         Ok(MqttConfig {

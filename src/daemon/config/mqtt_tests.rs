@@ -80,6 +80,16 @@ fn tls_takes_certificates_and_a_private_key() {
         .unwrap();
     assert_eq!((mqtt.port, mqtt.tls.unwrap().ca), (1, None));
 
+    let file = folder.path().join("six.toml");
+    let text = "[source]\nkind = \"folder\"\npath = \"in\"\n[mqtt]\nhost = \"::1\"\n";
+    fs::write(&file, format!("{text}[mqtt.tls]\n")).unwrap();
+    let error = super::super::Config::load(&file, false)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains(":5:8: `mqtt.host`"), "{error}");
+    fs::write(&file, text).unwrap();
+    super::super::Config::load(&file, false).unwrap();
+
     let refused = |lines: &str, parts: &[&str]| {
         let error = load(folder.path(), lines).unwrap_err();
         for part in parts {

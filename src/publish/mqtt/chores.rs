@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::super::health::{Dropped, Health, Numbers, Waiting};
 use super::super::{answer, outbox};
-use super::{Shared, State};
+use super::Shared;
+use super::state::State;
 
 /// Health isn't told more often than this, however much happens.
 const HEALTH_APART: Duration = Duration::from_secs(5);

@@ -107,6 +107,7 @@ impl Shared {
             {
                 let mut state = self.lock();
                 state.client = None;
+                self.changed.notify_all();
                 // What was on its way is waiting again: it may expire, or make room.
                 state.outbox.reconnected();
             }
@@ -172,7 +173,13 @@ impl Shared {
             match done {
                 // Fails only if the connection is gone, which the next poll tells.
                 Some(Kind::Goodbye) => drop(client.try_disconnect_now()),
-                Some(Kind::Latest(..) | Kind::Queued(_)) => self.pump(&mut self.lock()),
+                Some(Kind::Latest(..) | Kind::Queued(_)) => {
+                    let mut state = self.lock();
+                    self.pump(&mut state);
+                    if state.closing {
+                        self.changed.notify_all();
+                    }
+                }
                 None => {}
             }
         }

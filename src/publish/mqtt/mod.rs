@@ -6,26 +6,23 @@
 //! survive is in the outbox. A second thread does what has its time: health, expiry, the answer to
 //! a request that nothing came of.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rumqttc::tokio_rustls::rustls::ClientConfig;
-use rumqttc::{Client, PublishOptions, QoS};
-use serde_json::{Value, json};
+use rumqttc::{PublishOptions, QoS};
+use serde_json::json;
 
-use super::commands::{Gate, Rejections, SETTINGS};
-use super::message::{CaptionMessage, OFFLINE, ONLINE, Topics, short_text};
-use super::outbox::{Bounds, Kind, Outbox, Packet, Queued, Slot};
+use super::message::{CaptionMessage, OFFLINE, Topics, short_text};
+use super::outbox::{Kind, Packet, Queued};
 use super::spool::Spool;
-use super::{CameraState, Described, PublishError, Publisher, answer, home_assistant, picture};
+use super::{CameraState, Described, PublishError, Publisher, answer, picture};
 use crate::daemon::clock::Clock;
 use crate::daemon::config::{HomeAssistantConfig, MqttConfig};
-use crate::daemon::controls::{Controls, Values};
+use crate::daemon::controls::Controls;
 use crate::daemon::counters::Counters;
-use crate::daemon::log_limit::LogLimit;
 use crate::daemon::shutdown::Shutdown;
 use crate::source::Frame;
 
@@ -33,7 +30,10 @@ mod chores;
 mod connection;
 mod explain;
 mod receive;
+mod state;
 mod tls;
+
+use state::State;
 
 /// Outgoing. rumqttc's own limit is 10 KiB, and a packet over it kills the connection some time
 /// after it was accepted; so ours is set, and checked before a packet is handed over.
@@ -87,44 +87,6 @@ struct Shared {
     tls: Option<Arc<ClientConfig>>,
     state: Mutex<State>,
     changed: Condvar,
-}
-
-struct State {
-    outbox: Outbox,
-    slots: Slots,
-    next_id: u64,
-    /// While connected.
-    client: Option<Client>,
-    /// Nothing is taken any more.
-    closing: bool,
-    /// The connection thread has ended.
-    finished: bool,
-    /// Name and version of the pack that made the newest caption.
-    pack: Option<String>,
-    camera: Option<CameraState>,
-    gate: Gate,
-    rejections: Rejections,
-    log: LogLimit,
-    /// Requests for a caption, with the time by which they are answered.
-    asking: VecDeque<(Value, Duration)>,
-    too_large: u64,
-    disk_errors: u64,
-    connections: u64,
-    chores: chores::Due,
-    /// A packet was too large to receive: no commands until then, lest it come again.
-    deaf_until: Option<Duration>,
-}
-
-/// The latest-value topics.
-struct Slots {
-    status: Slot,
-    discovery: Option<Slot>,
-    settings: [Slot; SETTINGS.len()],
-    camera: Slot,
-    health: Slot,
-    caption: Slot,
-    text: Slot,
-    image: Slot,
 }
 
 impl MqttPublisher {
@@ -254,43 +216,19 @@ impl Publisher for MqttPublisher {
         let mut state = shared.lock();
         state.closing = true;
         shared.changed.notify_all();
-        let (waiting, _) = state.outbox.waiting();
+        // Half of the time for what is still waiting, the other half for the goodbye.
+        state = shared.wait_until(state, start, limit / 2, |state| {
+            state.client.is_none() || state.finished || state.outbox.waiting().0 == 0
+        });
+        shared.say_goodbye(state, start, limit);
+        let (waiting, _) = shared.lock().outbox.waiting();
         if waiting > 0 {
-            let kept = shared.spool.is_some();
-            tracing::info!(
+            let on_disk = shared.spool.is_some();
+            tracing::warn!(
                 waiting,
-                kept,
+                on_disk,
                 "stopping before the broker has acknowledged all events"
             );
-        }
-        if state.finished || state.client.is_none() {
-            return;
-        }
-        let goodbye = Packet {
-            kind: Kind::Goodbye,
-            topic: shared.topics.status.clone(),
-            payload: OFFLINE.into(),
-            retain: true,
-            always_acknowledged: true,
-        };
-        if !shared.hand_over(&mut state, goodbye) {
-            // The last will says it instead, once the broker sees that we are gone.
-            tracing::warn!("no room to say goodbye to the broker");
-            return;
-        }
-        // The connection thread disconnects once the broker has acknowledged the goodbye.
-        while !state.finished {
-            let Some(left) = limit
-                .checked_sub(start.elapsed())
-                .filter(|left| !left.is_zero())
-            else {
-                tracing::warn!("the broker hasn't acknowledged our goodbye; its last will stands");
-                return;
-            };
-            (state, _) = shared
-                .changed
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -298,54 +236,8 @@ impl Publisher for MqttPublisher {
 impl Shared {
     fn new(config: MqttConfig, tls: Option<Arc<ClientConfig>>, around: Surroundings) -> Self {
         let topics = Topics::new(&config.prefix, &around.device);
-        let bounds = Bounds {
-            entries: config.outbox.max_entries,
-            bytes: config.outbox.max_bytes,
-        };
-        let mut outbox = Outbox::new(bounds);
-        // In the order in which a new subscriber would like to have them.
-        let slots = Slots {
-            status: outbox.latest(&topics.status, true),
-            discovery: around.home_assistant.as_ref().map(|hub| {
-                let prefix = &hub.discovery_prefix;
-                outbox.latest(
-                    &home_assistant::discovery_topic(prefix, &around.device),
-                    true,
-                )
-            }),
-            settings: SETTINGS.map(|name| outbox.latest(&topics.state(name), true)),
-            camera: outbox.latest(&topics.camera_status, true),
-            health: outbox.latest(&topics.health, true),
-            caption: outbox.latest(&topics.caption, false),
-            text: outbox.latest(&topics.caption_text, false),
-            image: outbox.latest(&topics.image, false),
-        };
         let now = around.clock.monotonic();
-        let mut state = State {
-            outbox,
-            slots,
-            next_id: 1,
-            client: None,
-            closing: false,
-            finished: false,
-            pack: None,
-            camera: None,
-            gate: Gate::new(now),
-            rejections: Rejections::default(),
-            log: LogLimit::new(LOG_PERIOD),
-            asking: VecDeque::new(),
-            too_large: 0,
-            disk_errors: 0,
-            connections: 0,
-            chores: chores::Due::new(now),
-            deaf_until: None,
-        };
-        state.outbox.set(state.slots.status, ONLINE.into());
-        state.set_settings(&around.controls.values());
-        if let Some(slot) = state.slots.discovery {
-            let device = home_assistant::discovery(&topics, &around.device, config.publish_image);
-            state.outbox.set(slot, device.to_string().into_bytes());
-        }
+        let mut state = State::new(&config, &around, &topics, now);
         let (spool, damaged) = state.restore(&config, &topics, now);
         Self {
             config,
@@ -363,6 +255,51 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Each change under this lock is complete before anything that could panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a change, until `done` or until `limit` after `start`.
+    fn wait_until<'a>(
+        &self,
+        mut state: MutexGuard<'a, State>,
+        start: Instant,
+        limit: Duration,
+        done: impl Fn(&State) -> bool,
+    ) -> MutexGuard<'a, State> {
+        while !done(&state) {
+            let left = limit.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                break;
+            }
+            (state, _) = self
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        state
+    }
+
+    fn say_goodbye(&self, mut state: MutexGuard<'_, State>, start: Instant, limit: Duration) {
+        state.goodbye_said = true;
+        if state.finished || state.client.is_none() {
+            return;
+        }
+        let goodbye = Packet {
+            kind: Kind::Goodbye,
+            topic: self.topics.status.clone(),
+            payload: OFFLINE.into(),
+            retain: true,
+            always_acknowledged: true,
+        };
+        if !self.hand_over(&mut state, goodbye) {
+            // The last will says it instead, once the broker sees that we are gone.
+            tracing::warn!("no room to say goodbye to the broker");
+            return;
+        }
+        // The connection thread disconnects once the broker has acknowledged the goodbye.
+        let state = self.wait_until(state, start, limit, |state| state.finished);
+        if !state.finished {
+            tracing::warn!("the broker hasn't acknowledged our goodbye; its last will stands");
+        }
     }
 
     fn now(&self) -> Duration {
@@ -424,7 +361,7 @@ impl Shared {
     /// goes on.
     fn pump(&self, state: &mut State) {
         let (now, wall) = (self.now(), self.around.clock.wall());
-        while state.client.is_some() && !state.closing {
+        while state.client.is_some() && !state.goodbye_said {
             let Some(packet) = state.outbox.next(now, wall) else {
                 break;
             };
@@ -459,67 +396,5 @@ impl Shared {
             }
             Err(_) => false,
         }
-    }
-}
-
-impl State {
-    fn new_id(&mut self) -> u64 {
-        self.next_id += 1;
-        self.next_id - 1
-    }
-
-    fn set_settings(&mut self, values: &Values) {
-        let texts = [
-            if values.enabled { "ON" } else { "OFF" }.to_owned(),
-            values.interval.as_secs_f64().to_string(),
-            values.min_confidence.to_string(),
-            values.detail.name().to_owned(),
-        ];
-        for (slot, text) in self.slots.settings.into_iter().zip(texts) {
-            if self.outbox.value(slot) != text.as_bytes() {
-                self.outbox.set(slot, text.into_bytes());
-            }
-        }
-    }
-
-    /// Opens the outbox's folder and queues what it holds.
-    fn restore(
-        &mut self,
-        config: &MqttConfig,
-        topics: &Topics,
-        now: Duration,
-    ) -> (Option<Spool>, u64) {
-        let Some(folder) = &config.outbox.folder else {
-            return (None, 0);
-        };
-        let (spool, found) = match Spool::open(folder) {
-            Ok(opened) => opened,
-            Err(error) => {
-                tracing::error!(
-                    "mqtt.outbox_dir {}: {error}; events are kept in memory only",
-                    folder.display()
-                );
-                self.disk_errors += 1;
-                return (None, 0);
-            }
-        };
-        self.next_id = found.next_id.max(1);
-        if !found.events.is_empty() {
-            tracing::info!(events = found.events.len(), "found in the outbox");
-        }
-        let lives = config.outbox.max_age;
-        for event in found.events {
-            self.outbox.push(Queued {
-                id: event.id,
-                topic: topics.event.clone(),
-                payload: event.payload,
-                expires: now.saturating_add(lives),
-                made: Some((event.made, lives)),
-                on_disk: true,
-                always_acknowledged: false,
-                sent: false,
-            });
-        }
-        (Some(spool), found.damaged)
     }
 }

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::super::commands::{self, Change, Command, Reason, Rejected, Request, Wish};
 use super::super::message::{ONLINE, SCHEMA};
 use super::super::{answer, home_assistant};
-use super::{MOST_ASKING, Shared, State};
+use super::state::State;
+use super::{MOST_ASKING, Shared};
 
 /// By then a request for a caption is answered, with or without one.
 const DESCRIBE_WITHIN: Duration = Duration::from_secs(30);
