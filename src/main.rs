@@ -1,7 +1,7 @@
 //! The command line: `captiond caption`, `captiond run`, and the workstation's tools.
 #![forbid(unsafe_code)]
 
-use std::{io::IsTerminal as _, process::ExitCode};
+use std::process::ExitCode;
 
 use captiond::{
     captioner::{Captioner, Describe},
@@ -38,15 +38,7 @@ enum Command {
 
 /// The daemon with the real chain; its log goes to standard error, where journald picks it up.
 fn run_daemon(args: &cli::run::RunArgs) -> anyhow::Result<ExitCode> {
-    let filter = tracing_subscriber::EnvFilter::builder()
-        .with_default_directive(tracing_subscriber::filter::LevelFilter::INFO.into())
-        .with_env_var("CAPTIOND_LOG")
-        .from_env_lossy();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    cli::logging::init();
     cli::run::run(args, |folder| {
         let pack = cli::caption::open_pack(folder)?;
         Ok(Box::new(Captioner::load(&pack, &TractEngine)?) as Box<dyn Describe>)

@@ -6,4 +6,5 @@ pub mod embed;
 pub mod eval;
 pub mod fit;
 pub mod generation;
+pub mod logging;
 pub mod run;

@@ -3,23 +3,29 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
+use signal_hook::consts::SIGUSR1;
+use signal_hook::iterator::Signals;
 
 use crate::captioner::Describe;
 use crate::daemon::clock::{Clock, SystemClock};
 use crate::daemon::config::{Config, SourceConfig};
+use crate::daemon::life::Life;
 use crate::daemon::reload::Hangups;
 use crate::daemon::shutdown::Shutdown;
-use crate::daemon::{self, Settings};
+use crate::daemon::{self, NewSettings, Settings, Supervision};
 use crate::publish::Publisher;
 use crate::publish::mqtt::MqttPublisher;
 use crate::publish::stdout::JsonLines;
 use crate::source::FrameSource;
 use crate::source::command::CommandSource;
 use crate::source::folder::{Existing, FolderSource};
+use crate::speech::Speech;
 
-/// Caption the frames of a source until stopped (SIGTERM, Ctrl-C); SIGHUP loads the pack again
+/// Caption the frames of a source until stopped (SIGTERM, Ctrl-C); SIGHUP reads the configuration and
+/// the pack again, SIGUSR1 says the last caption again
 #[derive(Debug, Clone, clap::Args)]
 pub struct RunArgs {
     /// The configuration (TOML); docs/captiond.toml is an example with every key
@@ -54,15 +60,38 @@ pub fn run(
         .on_signals()
         .context("can't set up the signal handlers")?;
     let hangups = Hangups::catch().context("can't set up the handler of SIGHUP")?;
+    let repeats = Repeats::catch().context("can't set up the handler of SIGUSR1")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let supervision = Supervision {
+        life: Arc::new(Life::from_environment(Arc::clone(&clock))),
+        settings: NewSettings::default(),
+    };
 
-    let pack = args.pack.clone().or(config.pack);
-    let describe = load(pack.as_deref())?;
+    let pack = args.pack.as_deref().or(config.pack.as_deref());
+    let describe = load(pack)?;
     if shutdown.requested() {
         return Ok(ExitCode::SUCCESS);
     }
+    let speech = match &config.speech {
+        Some(speech) => Some(
+            Speech::start(speech.clone(), config.interval, Arc::clone(&clock))
+                .context("can't start the speech thread")?,
+        ),
+        None => None,
+    };
+    repeats
+        .answer_with(speech.clone())
+        .context("can't start the thread for SIGUSR1")?;
+    let mut reload = Reload {
+        args: args.clone(),
+        running: config.clone(),
+        settings: supervision.settings.clone(),
+        speech: speech.clone(),
+    };
     let describe = hangups
-        .reload_with(describe, move || load(pack.as_deref()))
+        .reload_with(describe, Arc::clone(&supervision.life), move || {
+            reload.with(&load)
+        })
         .context("can't start the reload thread")?;
 
     let mut publishers: Vec<Arc<dyn Publisher>> = Vec::new();
@@ -75,6 +104,11 @@ pub fn run(
                 .context("can't start the MQTT thread")?;
         publishers.push(Arc::new(publisher));
     }
+    if let Some(speech) = speech {
+        let to = speech.clone();
+        supervision.life.listen(move |event| to.play_event(event));
+        publishers.push(Arc::new(speech));
+    }
     let source = open(&config.source, &clock);
     tracing::info!(
         device = config.device,
@@ -82,17 +116,14 @@ pub fn run(
         source = source.origin(),
         "captioning"
     );
-    let settings = Settings {
-        device: config.device,
-        interval: config.interval,
-    };
-    let tally = daemon::run(
-        settings,
+    let tally = daemon::run_supervised(
+        settings(&config.device, config.interval),
         source,
         Box::new(describe),
         publishers,
         clock,
         &shutdown,
+        supervision,
     )?;
     tracing::info!(
         captioned = tally.captioned,
@@ -101,6 +132,117 @@ pub fn run(
         "stopped"
     );
     Ok(ExitCode::SUCCESS)
+}
+
+fn settings(device: &str, interval: Duration) -> Settings {
+    Settings {
+        device: device.to_owned(),
+        interval,
+    }
+}
+
+/// What SIGHUP does.
+struct Reload {
+    args: RunArgs,
+    /// What the daemon runs with.
+    running: Config,
+    settings: NewSettings,
+    speech: Option<Speech>,
+}
+
+impl Reload {
+    /// Reads the configuration and loads its pack; if both are good, applies what can be applied
+    /// to a running daemon and names the rest.
+    fn with(
+        &mut self,
+        load: &impl Fn(Option<&Path>) -> anyhow::Result<Box<dyn Describe>>,
+    ) -> anyhow::Result<Box<dyn Describe>> {
+        let new = Config::load(&self.args.config, self.args.stdout)?;
+        let describe = load(self.args.pack.as_deref().or(new.pack.as_deref()))?;
+        // Nothing fails from here on. Without `..`, so that no new section is forgotten here.
+        let Config {
+            pack,
+            device,
+            source,
+            interval,
+            mqtt,
+            speech,
+        } = new;
+        let running = &mut self.running;
+        let mut applied = Vec::new();
+        let mut left = Vec::new();
+        if running.pack != pack {
+            applied.push("pack");
+            running.pack = pack;
+        }
+        let interval_changed = running.interval != interval;
+        if interval_changed {
+            applied.push("interval");
+            running.interval = interval;
+            self.settings.put(settings(&running.device, interval));
+        }
+        let speech_changed = running.speech != speech;
+        match (&self.speech, speech) {
+            (Some(speaks), Some(speech)) => {
+                if speech_changed {
+                    applied.push("speech");
+                    running.speech = Some(speech.clone());
+                }
+                if speech_changed || interval_changed {
+                    speaks.configure(speech, interval);
+                }
+            }
+            (None, None) => {}
+            _ => left.push("speech"),
+        }
+        if running.device != device {
+            left.push("device");
+        }
+        if running.source != source {
+            left.push("source");
+        }
+        if running.mqtt != mqtt {
+            left.push("mqtt");
+        }
+        if !applied.is_empty() {
+            tracing::info!("changed as configured: {}", applied.join(", "));
+        }
+        if !left.is_empty() {
+            tracing::warn!(
+                "changed in {}, but still running with the old values: {}; restart captiond to apply \
+                 them",
+                self.args.config.display(),
+                left.join(", ")
+            );
+        }
+        Ok(describe)
+    }
+}
+
+/// SIGUSR1 as the request to say the last caption again. Caught from the start on, since the
+/// signal's default ends the process.
+struct Repeats(Signals);
+
+impl Repeats {
+    fn catch() -> std::io::Result<Self> {
+        Signals::new([SIGUSR1]).map(Self)
+    }
+
+    fn answer_with(mut self, speech: Option<Speech>) -> std::io::Result<()> {
+        std::thread::Builder::new()
+            .name("repeat".into())
+            .spawn(move || {
+                for _ in self.0.forever() {
+                    match &speech {
+                        Some(speech) => speech.repeat(),
+                        None => tracing::warn!(
+                            "SIGUSR1: nothing is repeated, since the configuration has no [speech]"
+                        ),
+                    }
+                }
+            })?;
+        Ok(())
+    }
 }
 
 /// The source that the configuration describes. Nothing is opened before its first frame is

@@ -9,10 +9,11 @@
 pub mod backoff;
 pub mod clock;
 pub mod config;
+pub mod life;
 pub mod log_limit;
 pub mod newest;
 pub mod reload;
 pub mod run;
 pub mod shutdown;
 
-pub use run::{RunError, Settings, Tally, run};
+pub use run::{NewSettings, RunError, Settings, Supervision, Tally, run, run_supervised};

@@ -1,15 +1,16 @@
 //! Running the chain until a shutdown, or until the source has come to its end.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
 use super::clock::Clock;
+use super::life::Life;
 use super::log_limit::LogLimit;
-use super::newest::NewestSlot;
+use super::newest::{NewestSlot, Taken};
 use super::shutdown::Shutdown;
 use crate::captioner::Describe;
 use crate::publish::message::CaptionMessage;
@@ -27,6 +28,9 @@ const PAUSE_AFTER_BAD: Duration = Duration::from_millis(20);
 
 const LOG_PERIOD: Duration = Duration::from_secs(60);
 
+/// How often the main thread looks at the daemon's state.
+const LOOK_PERIOD: Duration = Duration::from_secs(1);
+
 /// A shutdown stays under a second: so much for the goodbye to the broker...
 const GOODBYE: Duration = Duration::from_millis(700);
 /// ...and so much for both threads. A thread that is still in the middle of a frame (or of a
@@ -40,6 +44,30 @@ pub struct Settings {
     pub device: String,
     /// Least time from the start of one caption to the start of the next.
     pub interval: Duration,
+}
+
+/// Settings that a running daemon is to take over, at its next frame. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct NewSettings(Arc<Mutex<Option<Settings>>>);
+
+impl NewSettings {
+    /// From the next frame on (or within ten seconds, for a shorter interval).
+    pub fn put(&self, settings: Settings) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(settings);
+    }
+
+    fn take(&self) -> Option<Settings> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// How a running daemon is watched and changed from outside.
+#[derive(Debug, Clone)]
+pub struct Supervision {
+    /// Who is told how it goes.
+    pub life: Arc<Life>,
+    /// What a reload changes.
+    pub settings: NewSettings,
 }
 
 /// What was done.
@@ -88,13 +116,44 @@ pub fn run(
     clock: Arc<dyn Clock>,
     shutdown: &Shutdown,
 ) -> Result<Tally, RunError> {
+    let supervision = Supervision {
+        life: Arc::new(Life::untold(Arc::clone(&clock))),
+        settings: NewSettings::default(),
+    };
+    run_supervised(
+        settings,
+        source,
+        describe,
+        publishers,
+        clock,
+        shutdown,
+        supervision,
+    )
+}
+
+/// As [`run`], told to a service manager and open to new settings.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_supervised(
+    settings: Settings,
+    source: Box<dyn FrameSource>,
+    describe: Box<dyn Describe>,
+    publishers: Vec<Arc<dyn Publisher>>,
+    clock: Arc<dyn Clock>,
+    shutdown: &Shutdown,
+    supervision: Supervision,
+) -> Result<Tally, RunError> {
+    let life = Arc::clone(&supervision.life);
     let slot = Arc::new(NewestSlot::new());
     let counters = Arc::new(Counters::default());
     let source_thread = {
         let (slot, clock, shutdown) = (Arc::clone(&slot), Arc::clone(&clock), shutdown.clone());
-        let counters = Arc::clone(&counters);
+        let (counters, life) = (Arc::clone(&counters), Arc::clone(&life));
         start("source", &shutdown.clone(), move || {
-            feed(source, &slot, &counters, &*clock, &shutdown);
+            // Also when it panics.
+            let life = EndOfSource(life);
+            feed(source, &slot, &counters, &*clock, &shutdown, &life.0);
         })?
     };
     let pipeline = Pipeline {
@@ -104,6 +163,7 @@ pub fn run(
         clock,
         shutdown: shutdown.clone(),
         counters: Arc::clone(&counters),
+        supervision,
     };
     let pipeline_thread = {
         let (slot, shutdown) = (Arc::clone(&slot), shutdown.clone());
@@ -114,7 +174,10 @@ pub fn run(
         })?
     };
 
-    shutdown.wait();
+    while !shutdown.wait_timeout(LOOK_PERIOD) {
+        life.look(publishers.iter().find_map(|to| to.connected()));
+    }
+    life.stopping();
     let begun = Instant::now();
     slot.close();
     for publisher in &publishers {
@@ -148,6 +211,15 @@ impl Drop for EndWithThread {
     }
 }
 
+/// Says that the source's thread is gone.
+struct EndOfSource(Arc<Life>);
+
+impl Drop for EndOfSource {
+    fn drop(&mut self) {
+        self.0.source_ended();
+    }
+}
+
 fn start(
     name: &'static str,
     shutdown: &Shutdown,
@@ -173,6 +245,7 @@ fn feed(
     counters: &Counters,
     clock: &dyn Clock,
     shutdown: &Shutdown,
+    life: &Life,
 ) {
     let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
     let mut limit = LogLimit::new(LOG_PERIOD);
@@ -184,6 +257,7 @@ fn feed(
                     tracing::info!(source = source.origin(), "frames are coming again");
                 }
                 bad_in_a_row = 0;
+                life.source_delivers();
                 backoff.reset();
                 if source.every_frame_counts() {
                     if !slot.put_in_turn(frame) {
@@ -204,6 +278,7 @@ fn feed(
             }
             Err(error @ SourceError::Lost { .. }) => {
                 lost = true;
+                life.source_lost(&error.to_string());
                 warn(&mut limit, clock, &format!("no frames: {error}"));
                 if backoff.wait(clock, shutdown) {
                     return;
@@ -226,23 +301,51 @@ struct Pipeline {
     clock: Arc<dyn Clock>,
     shutdown: Shutdown,
     counters: Arc<Counters>,
+    supervision: Supervision,
 }
 
 impl Pipeline {
     fn run(mut self, slot: &NewestSlot<Frame>) {
         let mut limit = LogLimit::new(LOG_PERIOD);
-        let mut next = Duration::ZERO;
+        let mut last = None;
         let mut sequence = 0;
         loop {
             // The wait comes before the look at the slot, so the frame is the newest one after it.
-            let early = next.saturating_sub(self.clock.monotonic());
-            if !early.is_zero() && self.clock.wait(early, &self.shutdown) {
+            if last.is_some_and(|last| self.wait_for_turn(last)) {
                 return;
             }
-            let Some(frame) = slot.take() else { return };
-            next = self.clock.monotonic() + self.settings.interval;
+            let frame = loop {
+                self.supervision.life.waiting();
+                match slot.take_within(self.supervision.life.longest_sleep()) {
+                    Taken::Value(frame) => break frame,
+                    Taken::NothingYet => {}
+                    Taken::End => return,
+                }
+            };
+            last = Some(self.clock.monotonic());
             if self.caption(&frame, sequence + 1, &mut limit) {
                 sequence += 1;
+            }
+            self.supervision.life.progress(sequence);
+        }
+    }
+
+    /// Waits until an interval after `last`, in pieces: a sign of life has to be given meanwhile,
+    /// and the interval may become another. True if a shutdown was asked for.
+    fn wait_for_turn(&mut self, last: Duration) -> bool {
+        loop {
+            if let Some(settings) = self.supervision.settings.take() {
+                self.settings = settings;
+            }
+            let next = last.saturating_add(self.settings.interval);
+            let early = next.saturating_sub(self.clock.monotonic());
+            if early.is_zero() {
+                return false;
+            }
+            self.supervision.life.waiting();
+            let piece = early.min(self.supervision.life.longest_sleep());
+            if self.clock.wait(piece, &self.shutdown) {
+                return true;
             }
         }
     }
@@ -261,7 +364,7 @@ impl Pipeline {
                 return false;
             }
         };
-        let message = match CaptionMessage::new(
+        let mut message = match CaptionMessage::new(
             frame,
             &description,
             &self.settings.device,
@@ -275,6 +378,7 @@ impl Pipeline {
                 return false;
             }
         };
+        message.time_synchronised = self.clock.synchronised();
         for publisher in &self.publishers {
             match publisher.publish(&message) {
                 Ok(()) => {}

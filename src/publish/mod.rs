@@ -47,6 +47,11 @@ pub trait Publisher: Send + Sync {
     /// When the message can't be taken; a connection that is down is no error.
     fn publish(&self, message: &CaptionMessage<'_>) -> Result<(), PublishError>;
 
+    /// Whether there is a connection now; `None` where there is nothing to connect to.
+    fn connected(&self) -> Option<bool> {
+        None
+    }
+
     /// Says goodbye, within `limit`. Nothing is published afterwards.
     fn close(&self, limit: Duration);
 }

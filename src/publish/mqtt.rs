@@ -134,6 +134,10 @@ impl Publisher for MqttPublisher {
         Ok(())
     }
 
+    fn connected(&self) -> Option<bool> {
+        Some(self.shared.lock().client.is_some())
+    }
+
     fn close(&self, limit: Duration) {
         let start = Instant::now();
         let shared = &*self.shared;

@@ -12,6 +12,7 @@ use toml::Spanned;
 
 use super::{
     CommandConfig, Config, ConfigError, FolderConfig, MqttConfig, Place, Secret, SourceConfig,
+    speech::RawSpeech,
 };
 
 #[derive(Deserialize)]
@@ -23,6 +24,7 @@ pub(super) struct Raw {
     #[serde(default, deserialize_with = "duration")]
     interval: Option<Spanned<Duration>>,
     mqtt: Option<RawMqtt>,
+    speech: Option<RawSpeech>,
 }
 
 #[derive(Deserialize)]
@@ -78,7 +80,9 @@ struct RawMqtt {
     qos: Option<Spanned<u8>>,
 }
 
-fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Spanned<Duration>>, D::Error> {
+pub(super) fn duration<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Spanned<Duration>>, D::Error> {
     let text = Spanned::<String>::deserialize(from)?;
     let span = text.span();
     humantime::parse_duration(text.as_ref())
@@ -108,15 +112,16 @@ impl Raw {
             None => device_id_of_host(),
         };
         let source = check_source(self.source, place)?;
+        let speech = self.speech.map(|speech| speech.check(place)).transpose()?;
         let mqtt = match self.mqtt {
             Some(mqtt) => Some(mqtt.check(place, &device)?),
-            None if stdout => None,
+            None if stdout || speech.is_some() => None,
             None => {
                 return Err(place.invalid(
                     "mqtt",
                     place.text.len()..place.text.len(),
                     "no such section, so captions would go nowhere; add [mqtt] with at least \
-                     `host`, or run with --stdout",
+                     `host`, or [speech], or run with --stdout",
                 ));
             }
         };
@@ -126,6 +131,7 @@ impl Raw {
             source,
             interval: self.interval.map_or(Duration::ZERO, Spanned::into_inner),
             mqtt,
+            speech,
         })
     }
 }

@@ -13,6 +13,9 @@ use std::time::Duration;
 use self::check::Raw;
 
 mod check;
+mod speech;
+
+pub use self::speech::{SpeechConfig, Via};
 
 /// The whole configuration, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,8 +30,10 @@ pub struct Config {
     /// Least time from the start of one caption to the start of the next.
     /// Default: "0s" (as fast as the model allows).
     pub interval: Duration,
-    /// The broker (`[mqtt]`). May be left out with `--stdout` only.
+    /// The broker (`[mqtt]`). May be left out with `[speech]` or `--stdout`.
     pub mqtt: Option<MqttConfig>,
+    /// Saying captions aloud (`[speech]`). Default: silent.
+    pub speech: Option<SpeechConfig>,
 }
 
 /// Where frames come from; `source.kind` chooses.
@@ -271,6 +276,7 @@ mod tests {
                     keep_alive: Duration::from_secs(30),
                     qos: 1,
                 }),
+                speech: None,
             }
         );
     }
@@ -387,6 +393,40 @@ mod tests {
             &format!("{FOLDER}[device]\nid = \"a/b\"\n"),
             &[":5:6:", "`device.id`", "a/b"],
         );
+    }
+
+    #[test]
+    fn speech_needs_no_broker_and_has_the_documented_defaults() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!("{FOLDER}[speech]\n");
+        let config = load_in(folder.path(), &text, false).unwrap();
+        assert_eq!(config.mqtt, None);
+        let speech = SpeechConfig {
+            via: Via::Auto,
+            command: Vec::new(),
+            rate: 0,
+            voice: None,
+            language: "en".into(),
+            socket: None,
+            hold: Duration::from_secs(60),
+            sounds: Vec::new(),
+        };
+        assert_eq!(config.speech, Some(speech));
+        for (line, parts) in [
+            ("via = \"pigeon\"", ["`speech.via`", "`espeak-ng`"]),
+            ("via = \"command\"", ["`speech.via`", "speech.command"]),
+            (
+                "command = [\"cat\"]",
+                ["`speech.command`", "via = \"command\""],
+            ),
+            ("sounds = []", ["`speech.sounds`", "aplay"]),
+            ("rate = 101", ["`speech.rate`", "-100 to 100"]),
+            ("rate = 1000", ["`speech.rate`", "i8"]),
+            ("voice = \"-x\"", ["`speech.voice`", "letters"]),
+            ("language = \"en\\nQUIT\"", ["`speech.language`", "letters"]),
+        ] {
+            refused(&format!("{text}{line}\n"), &[":5:", parts[0], parts[1]]);
+        }
     }
 
     #[test]
