@@ -1,7 +1,7 @@
 //! The command line: `captiond caption`, `captiond run`, and the workstation's tools.
 #![forbid(unsafe_code)]
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use captiond::{
     captioner::{Captioner, Describe},
@@ -24,6 +24,8 @@ enum Command {
     Caption(cli::caption::CaptionArgs),
     /// Caption the frames of a camera and publish them, until told to stop.
     Run(cli::run::RunArgs),
+    /// Try everything that the daemon needs, and say what to do about what is wrong.
+    Check(cli::check::CheckArgs),
     /// Fit a pack's realignment on image-caption pairs.
     Fit(cli::fit::FitArgs),
     /// Make a pack's datastore.
@@ -39,16 +41,20 @@ enum Command {
 /// The daemon with the real chain; its log goes to standard error, where journald picks it up.
 fn run_daemon(args: &cli::run::RunArgs) -> anyhow::Result<ExitCode> {
     cli::logging::init();
-    cli::run::run(args, |folder| {
-        let pack = cli::caption::open_pack(folder)?;
-        Ok(Box::new(Captioner::load(&pack, &TractEngine)?) as Box<dyn Describe>)
-    })
+    cli::run::run(args, load_chain)
+}
+
+/// The real chain.
+fn load_chain(folder: Option<&Path>) -> anyhow::Result<Box<dyn Describe>> {
+    let pack = cli::caption::open_pack(folder)?;
+    Ok(Box::new(Captioner::load(&pack, &TractEngine)?))
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Caption(args) => cli::caption::run(&args),
         Command::Run(args) => run_daemon(&args),
+        Command::Check(args) => cli::check::run(&args, load_chain),
         Command::Fit(args) => cli::fit::run(&args),
         Command::Datastore(command) => cli::datastore::run(&command),
         Command::Embed(args) => cli::embed::run(&args),

@@ -1,6 +1,7 @@
 //! The command line.
 
 pub mod caption;
+pub mod check;
 pub mod datastore;
 pub mod embed;
 pub mod eval;

@@ -247,7 +247,7 @@ impl Repeats {
 
 /// The source that the configuration describes. Nothing is opened before its first frame is
 /// asked for, so a camera that is missing now is waited for like one that is lost later.
-fn open(config: &SourceConfig, clock: &Arc<dyn Clock>) -> Box<dyn FrameSource> {
+pub(super) fn open(config: &SourceConfig, clock: &Arc<dyn Clock>) -> Box<dyn FrameSource> {
     let clock = Arc::clone(clock);
     match config {
         SourceConfig::Folder(folder) => {

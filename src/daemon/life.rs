@@ -39,6 +39,8 @@ pub enum Event {
     BrokerLost,
     /// Connected again, after [`Event::BrokerLost`].
     BrokerBack,
+    /// Somebody has asked for a caption, and will have to wait for it.
+    Busy,
 }
 
 /// The way to the service manager.
@@ -135,7 +137,7 @@ impl Life {
         }
     }
 
-    /// Calls `listener` with each event, on the daemon's main thread; it must not block.
+    /// Calls `listener` with each event; it must not block.
     pub fn listen(&self, listener: impl Fn(Event) + Send + Sync + 'static) {
         lock(&self.listeners).push(Box::new(listener));
     }
@@ -203,9 +205,18 @@ impl Life {
         }
         drop(state);
         for event in [camera, broker].into_iter().flatten() {
-            for listener in lock(&self.listeners).iter() {
-                listener(event);
-            }
+            self.call_listeners(event);
+        }
+    }
+
+    /// Somebody has asked for a caption, and will have to wait for it.
+    pub fn busy(&self) {
+        self.call_listeners(Event::Busy);
+    }
+
+    fn call_listeners(&self, event: Event) {
+        for listener in lock(&self.listeners).iter() {
+            listener(event);
         }
     }
 
@@ -420,7 +431,11 @@ mod tests {
         told.pass(10);
         told.life.look(Some(false));
         told.life.look(Some(true));
-        assert_eq!(*lock(&events), [Event::BrokerLost, Event::BrokerBack]);
+        told.life.busy();
+        assert_eq!(
+            *lock(&events),
+            [Event::BrokerLost, Event::BrokerBack, Event::Busy]
+        );
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::daemon::log_limit::LogLimit;
 use crate::publish::message::CaptionMessage;
 use crate::publish::{PublishError, Publisher};
 
+pub mod dispatcher;
 mod phrases;
 mod scene;
 mod sound;
@@ -125,6 +126,7 @@ impl Speech {
             Event::CameraLost => self.play(Sound::CameraLost),
             Event::CameraBack => self.play(Sound::CameraBack),
             Event::BrokerLost => self.play(Sound::BrokerLost),
+            Event::Busy => self.play(Sound::Busy),
             // Nothing that a listener needs to know.
             Event::BrokerBack => {}
         }

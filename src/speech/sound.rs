@@ -126,8 +126,8 @@ mod tests {
                     .filter(|pair| (pair[0] < 0) != (pair[1] < 0))
                     .count()
             };
-            let (first, second) = (&samples[..2000], &samples[samples.len() - 1100..]);
-            let falls = crossings(first) as f64 / 2000.0 > crossings(second) as f64 / 1100.0 * 1.5;
+            let (first, second) = (&samples[..1000], &samples[samples.len() - 1000..]);
+            let falls = crossings(first) * 2 > crossings(second) * 3;
             assert_eq!(falls, sound == Sound::CameraLost, "{sound:?}");
         }
         assert_eq!(lengths.len(), 3, "only lost and back are equally long");

@@ -6,22 +6,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
-use ssip_client::fifo::{Builder, UnixStream};
-use ssip_client::{
-    Client, ClientError, ClientName, ClientScope, MessageScope, OK_CLIENT_NAME_SET,
-    OK_LANGUAGE_SET, OK_PRIORITY_SET, OK_RATE_SET, OK_RECEIVING_DATA, OK_VOICE_SET, Priority,
-};
-
+use super::dispatcher::Dispatcher;
 use crate::daemon::config::{SpeechConfig, Via};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 /// Longer texts are cut: nobody listens to them, and this much fits into any pipe at once.
 const MOST_CHARACTERS: usize = 1000;
 
-/// So long speech-dispatcher may take for an answer.
-const SSIP_PATIENCE: Duration = Duration::from_secs(2);
 /// With "auto", so long espeak-ng speaks alone after speech-dispatcher has failed.
-const SSIP_PAUSE: Duration = Duration::from_secs(30);
+const DISPATCHER_PAUSE: Duration = Duration::from_secs(30);
 
 /// Of a program's last words for the log.
 const STDERR_BYTES: u64 = 2000;
@@ -70,7 +63,7 @@ pub enum SpeechError {
 /// Says texts, one at a time.
 pub struct Voice {
     config: SpeechConfig,
-    dispatcher: Option<Client<UnixStream>>,
+    dispatcher: Option<Dispatcher>,
     dispatcher_failed: Option<Duration>,
 }
 
@@ -97,7 +90,7 @@ impl Voice {
             Via::Auto => {
                 let paused = self
                     .dispatcher_failed
-                    .is_some_and(|failed| now.saturating_sub(failed) < SSIP_PAUSE);
+                    .is_some_and(|failed| now.saturating_sub(failed) < DISPATCHER_PAUSE);
                 if !paused && socket(&self.config).exists() {
                     match self.dispatch(&text) {
                         Ok(()) => return Ok(None),
@@ -122,34 +115,36 @@ impl Voice {
 
     /// Ends what speech-dispatcher is saying for us.
     pub fn cancel(&mut self) {
-        if let Some(client) = &mut self.dispatcher
-            && cancel(client).is_err()
+        if let Some(server) = &mut self.dispatcher
+            && server.cancel().is_err()
         {
             self.dispatcher = None;
         }
     }
 
     fn dispatch(&mut self, text: &str) -> Result<(), SpeechError> {
+        // A server that has restarted since is connected to again.
+        if let Some(mut server) = self.dispatcher.take()
+            && server.cancel().and_then(|()| server.speak(text)).is_ok()
+        {
+            self.dispatcher = Some(server);
+            return Ok(());
+        }
         let socket = socket(&self.config);
-        let mut say = || -> Result<Client<UnixStream>, ClientError> {
-            // A server that has restarted since is connected to again.
-            if let Some(mut client) = self.dispatcher.take()
-                && cancel(&mut client)
-                    .and_then(|()| speak(&mut client, text))
-                    .is_ok()
-            {
-                return Ok(client);
+        let spoken = Dispatcher::connect(&self.config, &socket).and_then(|mut server| {
+            server.speak(text)?;
+            Ok(server)
+        });
+        match spoken {
+            Ok(server) => {
+                self.dispatcher = Some(server);
+                Ok(())
             }
-            let mut client = connect(&self.config, &socket)?;
-            speak(&mut client, text)?;
-            Ok(client)
-        };
-        let outcome = say();
-        self.dispatcher = Some(outcome.map_err(|error| SpeechError::Dispatcher {
-            socket,
-            problem: error.to_string(),
-        })?);
-        Ok(())
+            Err(error) => Err(SpeechError::Dispatcher {
+                socket,
+                problem: error.to_string(),
+            }),
+        }
     }
 }
 
@@ -164,53 +159,6 @@ pub fn socket(config: &SpeechConfig) -> PathBuf {
         .map(|folder| Path::new(&folder).join(BELOW))
         .filter(|socket| socket.exists())
         .unwrap_or_else(|| Path::new("/run").join(BELOW))
-}
-
-/// Connects to speech-dispatcher and sets rate, language and voice.
-///
-/// # Errors
-/// When it isn't there or refuses.
-pub fn connect(config: &SpeechConfig, socket: &Path) -> Result<Client<UnixStream>, ClientError> {
-    let mut client = Builder::new()
-        .path(socket)
-        .timeout(SSIP_PATIENCE)
-        .build()
-        .map_err(ClientError::Io)?;
-    client
-        .set_client_name(ClientName::new("captiond", "captiond"))?
-        .check_status(OK_CLIENT_NAME_SET)?
-        // A screen reader's words aren't cut off by ours, nor ours by its next ones.
-        .set_priority(Priority::Message)?
-        .check_status(OK_PRIORITY_SET)?
-        .set_language(ClientScope::Current, &config.language)?
-        .check_status(OK_LANGUAGE_SET)?
-        .set_rate(ClientScope::Current, config.rate)?
-        .check_status(OK_RATE_SET)?;
-    if let Some(voice) = &config.voice {
-        client
-            .set_synthesis_voice(ClientScope::Current, voice)?
-            .check_status(OK_VOICE_SET)?;
-    }
-    Ok(client)
-}
-
-fn cancel(client: &mut Client<UnixStream>) -> Result<(), ClientError> {
-    // 213 OK CANCELED, whether or not there was anything.
-    client
-        .cancel(MessageScope::Last)?
-        .check_status(ssip_client::OK_CANCELED)?;
-    Ok(())
-}
-
-fn speak(client: &mut Client<UnixStream>, text: &str) -> Result<(), ClientError> {
-    // A line of one dot would end the text.
-    let dot = if text.starts_with('.') { "." } else { "" };
-    client
-        .speak()?
-        .check_status(OK_RECEIVING_DATA)?
-        .send_line(&format!("{dot}{text}"))?
-        .receive_message_id()?;
-    Ok(())
 }
 
 /// espeak-ng and its arguments; the text goes to its standard input.
@@ -228,17 +176,11 @@ pub fn espeak(config: &SpeechConfig) -> Vec<String> {
 
 /// One line without control characters, not too long.
 fn one_line(text: &str) -> String {
-    text.trim()
-        .chars()
-        .map(|character| {
-            if character.is_control() {
-                ' '
-            } else {
-                character
-            }
-        })
-        .take(MOST_CHARACTERS)
-        .collect()
+    let words = text
+        .split(|character: char| character.is_whitespace() || character.is_control())
+        .filter(|word| !word.is_empty());
+    let line = words.collect::<Vec<_>>().join(" ");
+    line.chars().take(MOST_CHARACTERS).collect()
 }
 
 /// A program that speaks or plays, in a process group of its own. Killed when dropped.
@@ -370,7 +312,7 @@ mod tests {
 
     #[test]
     fn a_text_is_one_line_of_bounded_length() {
-        assert_eq!(one_line(" a\r\n.\r\nSPEAK \u{7} "), "a  .  SPEAK");
+        assert_eq!(one_line(" a\r\n.\r\nSPEAK \u{7} "), "a . SPEAK");
         assert_eq!(one_line(&"ä".repeat(5000)).chars().count(), MOST_CHARACTERS);
     }
 
