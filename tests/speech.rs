@@ -110,6 +110,8 @@ fn an_unchanged_scene_is_said_once_and_repeated_on_request() {
             &format!("via = \"command\"\ncommand = [{speaker:?}]"),
         ),
     );
+    // Before that the signal would end it.
+    daemon.wait_for_log("captioning");
     daemon.signal(Signal::USR1);
     assert_eq!(wait_for_lines(&said, 1), ["Nothing to repeat yet"]);
     let incoming = folder.path().join("in");

@@ -117,7 +117,8 @@ impl Life {
             });
             tell
         });
-        let watchdog = sd_notify::watchdog_enabled().filter(|_| tell.is_some());
+        let watchdog =
+            sd_notify::watchdog_enabled().filter(|limit| tell.is_some() && !limit.is_zero());
         Self::new(clock, tell, watchdog)
     }
 

@@ -28,9 +28,9 @@ const INSTALLED: &str = "/etc/captiond/captiond.toml";
 /// if there is a problem; warnings alone leave it at 0.
 #[derive(Debug, Clone, clap::Args)]
 pub struct CheckArgs {
-    /// The configuration. Without FILE: as --config-only, on the installed one
-    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "", default_value = INSTALLED, hide_default_value = true)]
-    pub config: PathBuf,
+    /// The configuration. Default: /etc/captiond/captiond.toml. Without FILE: that one, with --config-only
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<Option<PathBuf>>,
 
     /// Check the configuration file alone: nothing is opened, connected or loaded
     #[arg(long)]
@@ -113,11 +113,10 @@ pub fn run(
     args: &CheckArgs,
     load: impl FnOnce(Option<&Path>) -> anyhow::Result<Box<dyn Describe>>,
 ) -> anyhow::Result<ExitCode> {
-    let bare = args.config.as_os_str().is_empty();
-    let file = if bare {
-        Path::new(INSTALLED)
-    } else {
-        args.config.as_path()
+    let (file, file_alone) = match &args.config {
+        Some(Some(file)) => (file.as_path(), args.config_only),
+        Some(None) => (Path::new(INSTALLED), true),
+        None => (Path::new(INSTALLED), args.config_only),
     };
     let mut out = Lines::new(args.json);
     // Captions may go to stdout: a configuration without a broker is one for --stdout.
@@ -130,8 +129,8 @@ pub fn run(
         ))?,
         Ok(config) => {
             out.add(configuration(file, &config))?;
-            if !(args.config_only || bare) {
-                everything(args, &config, load, &mut out)?;
+            if !file_alone {
+                everything(args, file, &config, load, &mut out)?;
             }
         }
     }
@@ -152,6 +151,7 @@ fn configuration(file: &Path, config: &Config) -> Check {
 
 fn everything(
     args: &CheckArgs,
+    file: &Path,
     config: &Config,
     load: impl FnOnce(Option<&Path>) -> anyhow::Result<Box<dyn Describe>>,
     out: &mut Lines,
@@ -166,7 +166,7 @@ fn everything(
     if let Some(speech) = &config.speech {
         out.add(speech::check(speech))?;
     }
-    out.add(system::permissions(&args.config, config))?;
+    out.add(system::permissions(file, config))?;
     out.add(system::clock(&*clock))?;
     out.add(system::disk())
 }
