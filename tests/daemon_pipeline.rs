@@ -409,6 +409,7 @@ fn an_oversized_message_is_refused_before_it_can_break_the_connection() {
         pack: "test 1",
         origin: "test",
         time: "2026-01-01T00:00:00.000Z".into(),
+        time_synchronised: true,
         sequence,
     };
     let huge = "x".repeat(300_000);
