@@ -215,6 +215,27 @@ fn espeak_gets_the_text_on_its_input_and_no_shell_sees_it() {
 }
 
 #[test]
+fn espeak_without_a_sound_card_is_told_though_it_ends_well() {
+    let folder = tempfile::tempdir().unwrap();
+    program(
+        folder.path(),
+        "espeak-ng",
+        "cat >/dev/null; echo 'ALSA lib x: no card' >&2; echo 'error: No such file' >&2; exit 0",
+    );
+    let path = std::env::var("PATH").unwrap();
+    let path = format!("{}:{path}", folder.path().display());
+    let daemon = Daemon::with(
+        folder.path(),
+        &config(folder.path(), "via = \"espeak-ng\""),
+        Duration::ZERO,
+        &[("PATH", &path)],
+    );
+    drop_in(&folder.path().join("in"), "a.jpg", &jpeg(100));
+    let line = daemon.wait_for_log("nothing is heard");
+    assert!(line.contains("error: No such file"), "{line}");
+}
+
+#[test]
 fn text_is_never_a_command() {
     let folder = tempfile::tempdir().unwrap();
     let said = folder.path().join("said");

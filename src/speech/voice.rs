@@ -16,8 +16,8 @@ const MOST_CHARACTERS: usize = 1000;
 /// With "auto", so long espeak-ng speaks alone after speech-dispatcher has failed.
 const DISPATCHER_PAUSE: Duration = Duration::from_secs(30);
 
-/// Of a program's last words for the log.
-const STDERR_BYTES: u64 = 2000;
+/// What a pipe holds: of a program's words, what can be read after its end.
+const STDERR_BYTES: u64 = 64 << 10;
 
 /// Why nothing is heard.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +33,7 @@ pub enum SpeechError {
         todo: &'static str,
     },
     /// A program has failed.
-    #[error("{program} has failed ({status}){stderr}")]
+    #[error("{program} has failed ({status}); {stderr}")]
     Failed {
         /// Its name.
         program: String,
@@ -235,12 +235,23 @@ impl Job {
     pub fn ended(&mut self) -> Result<bool, SpeechError> {
         match self.child.try_wait() {
             Ok(None) => Ok(false),
-            Ok(Some(status)) if status.success() => Ok(true),
-            Ok(Some(status)) => Err(SpeechError::Failed {
-                program: self.program.clone(),
-                status,
-                stderr: self.last_words(),
-            }),
+            Ok(Some(status)) => {
+                let words = self.last_words();
+                // Without a sound card espeak-ng 1.51 complains and ends with 0.
+                let silent = self.program.ends_with("espeak-ng") && words.starts_with("error");
+                if status.success() && !silent {
+                    return Ok(true);
+                }
+                Err(SpeechError::Failed {
+                    program: self.program.clone(),
+                    status,
+                    stderr: if words.is_empty() {
+                        "it wrote nothing to stderr".into()
+                    } else {
+                        format!("its last line: {words}")
+                    },
+                })
+            }
             // Nothing to wait for.
             Err(_) => Ok(true),
         }
@@ -255,21 +266,19 @@ impl Job {
         }
     }
 
+    /// The last line of what it wrote to stderr; may be empty.
     fn last_words(&mut self) -> String {
-        // A child of it may hold the pipe open without writing: never wait for that.
         let Some(stderr) = self.child.stderr.take() else {
             return String::new();
         };
         let mut words = Vec::new();
+        // A child of it may hold the pipe open without writing: never wait for that.
         if rustix::io::ioctl_fionbio(&stderr, true).is_ok() {
-            // What is there is read even where the end is "would block".
+            // What is there is kept even where the end is "would block".
             let _ = stderr.take(STDERR_BYTES).read_to_end(&mut words);
         }
         let text = String::from_utf8_lossy(&words);
-        match text.trim() {
-            "" => "; it wrote nothing to stderr".into(),
-            text => format!("; it wrote: {}", one_line(text)),
-        }
+        text.trim().lines().last().map(one_line).unwrap_or_default()
     }
 }
 
