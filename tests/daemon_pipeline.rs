@@ -14,6 +14,7 @@ use captiond::cli::run::{RunArgs, run};
 use captiond::daemon::clock::{Clock, FakeClock, SystemClock};
 use captiond::daemon::config::MqttConfig;
 use captiond::daemon::shutdown::Shutdown;
+use captiond::daemon::trigger::{Trigger, TriggerConfig};
 use captiond::daemon::{self, Settings, Tally};
 use captiond::publish::message::CaptionMessage;
 use captiond::publish::mqtt::MqttPublisher;
@@ -48,11 +49,17 @@ impl Publisher for Kept {
     fn close(&self, _: Duration) {}
 }
 
-fn settings(interval: Duration) -> Settings {
+fn settings(interval: Duration, clock: &Arc<dyn Clock>) -> Settings {
     Settings {
         device: "porch".into(),
         interval,
+        trigger: Trigger::new(TriggerConfig::default(), Arc::clone(clock)),
+        demand: None,
     }
+}
+
+fn system_clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock::new())
 }
 
 fn frame(text: &str, clock: &dyn Clock) -> Frame {
@@ -140,7 +147,7 @@ fn run_script(items: Vec<Result<Frame, SourceError>>, every: bool) -> (Tally, Ve
         out
     });
     let tally = daemon::run(
-        settings(Duration::ZERO),
+        settings(Duration::ZERO, &system_clock()),
         Box::new(source),
         Box::new(Gated(gated)),
         vec![Arc::clone(&kept) as Arc<dyn Publisher>],
@@ -244,7 +251,7 @@ fn bad_images_in_a_folder_are_skipped_and_counted() {
         })
     };
     let tally = daemon::run(
-        settings(Duration::ZERO),
+        settings(Duration::ZERO, &clock),
         Box::new(Patient {
             source,
             watcher: Some(watcher),
@@ -303,7 +310,7 @@ fn the_interval_is_kept_on_the_monotonic_clock() {
         every_frame_counts: true,
     };
     daemon::run(
-        settings(Duration::from_secs(7)),
+        settings(Duration::from_secs(7), &(Arc::clone(&clock) as Arc<dyn Clock>)),
         Box::new(source),
         Box::new(Gated(gated)),
         vec![Arc::clone(&kept) as Arc<dyn Publisher>],
@@ -341,7 +348,7 @@ fn when_the_reader_of_the_lines_has_gone_the_daemon_ends() {
     gate.send(()).unwrap();
     gate.send(()).unwrap();
     let tally = daemon::run(
-        settings(Duration::ZERO),
+        settings(Duration::ZERO, &system_clock()),
         Box::new(Endless),
         Box::new(Gated(gated)),
         vec![Arc::new(Gone)],
@@ -369,7 +376,7 @@ fn a_panic_in_the_model_ends_the_daemon_with_an_error() {
         every_frame_counts: true,
     };
     let error = daemon::run(
-        settings(Duration::ZERO),
+        settings(Duration::ZERO, &system_clock()),
         Box::new(source),
         Box::new(Broken),
         Vec::new(),

@@ -67,6 +67,7 @@ impl Setup {
         );
         let text = |path: &Path| path.to_str().unwrap().to_owned();
         let variables = [
+            ("CAPTIOND_CAMERA_HELPER", env!("CARGO_BIN_EXE_captiond").into()),
             ("LD_PRELOAD", text(emulation())),
             ("EMULATED_V4L2_DEVICE", "/dev/video7".into()),
             ("EMULATED_V4L2_FRAMES", text(&frames)),
@@ -161,7 +162,7 @@ fn after_a_replug_under_another_number_it_goes_on() {
     setup.daemon.wait_for_log("is the camera plugged in?");
     setup.steer("replug /dev/video9");
     setup.wait_for_more_captions();
-    setup.daemon.wait_for_log("frames are coming again");
+    setup.daemon.wait_for_log("state=\"lost\"");
     let log = setup.end();
     // Backed off, not a million attempts a second.
     assert!(log.lines().count() < 40, "{log}");

@@ -8,9 +8,12 @@ use anyhow::Context;
 
 use crate::captioner::Describe;
 use crate::daemon::clock::{Clock, SystemClock};
-use crate::daemon::config::{Config, SourceConfig};
+use crate::daemon::config::{Config, SourceConfig, SourceKind};
 use crate::daemon::reload::Hangups;
 use crate::daemon::shutdown::Shutdown;
+use crate::daemon::trigger::button::{Button, listen};
+use crate::daemon::trigger::demand::DemandFlag;
+use crate::daemon::trigger::{Trigger, TriggerConfig};
 use crate::daemon::{self, Settings};
 use crate::publish::Publisher;
 use crate::publish::mqtt::MqttPublisher;
@@ -18,8 +21,12 @@ use crate::publish::stdout::JsonLines;
 use crate::source::FrameSource;
 use crate::source::command::CommandSource;
 use crate::source::folder::{Existing, FolderSource};
+use crate::source::http::{SnapshotSource, StreamSource};
+use crate::source::state::StateCell;
+use crate::source::supervised::Supervised;
 
-/// Caption the frames of a source until stopped (SIGTERM, Ctrl-C); SIGHUP loads the pack again
+/// Caption the frames of a source until stopped (SIGTERM, Ctrl-C); SIGHUP loads the pack again,
+/// SIGUSR2 captions the next frame whatever [trigger] says
 #[derive(Debug, Clone, clap::Args)]
 pub struct RunArgs {
     /// The configuration (TOML); docs/captiond.toml is an example with every key
@@ -55,6 +62,10 @@ pub fn run(
         .context("can't set up the signal handlers")?;
     let hangups = Hangups::catch().context("can't set up the handler of SIGHUP")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let demand = DemandFlag::new(Arc::clone(&clock));
+    demand
+        .on_signal()
+        .context("can't set up the handler of SIGUSR2")?;
 
     let pack = args.pack.clone().or(config.pack);
     let describe = load(pack.as_deref())?;
@@ -75,7 +86,17 @@ pub fn run(
                 .context("can't start the MQTT thread")?;
         publishers.push(Arc::new(publisher));
     }
-    let source = open(&config.source, &clock);
+    let state = StateCell::new();
+    let source = Supervised::new(
+        open(&config.source, &clock),
+        state,
+        config.source.live.frozen_after,
+        Arc::clone(&clock),
+    );
+    listen_to_buttons(&config.trigger, &demand, &clock, &shutdown)?;
+    // A frame that waited for longer is what a camera saw before it stalled.
+    let max_age = (!source.every_frame_counts()).then_some(config.source.live.stall_after);
+    let trigger = Trigger::new(config.trigger, Arc::clone(&clock)).with_max_age(max_age);
     tracing::info!(
         device = config.device,
         pack = describe.pack(),
@@ -85,10 +106,12 @@ pub fn run(
     let settings = Settings {
         device: config.device,
         interval: config.interval,
+        trigger,
+        demand: Some(demand),
     };
     let tally = daemon::run(
         settings,
-        source,
+        Box::new(source),
         Box::new(describe),
         publishers,
         clock,
@@ -103,12 +126,40 @@ pub fn run(
     Ok(ExitCode::SUCCESS)
 }
 
+/// Starts a thread for each button of the configuration.
+fn listen_to_buttons(
+    config: &TriggerConfig,
+    demand: &DemandFlag,
+    clock: &Arc<dyn Clock>,
+    shutdown: &Shutdown,
+) -> anyhow::Result<()> {
+    let mut buttons: Vec<Box<dyn Button>> = Vec::new();
+    #[cfg(feature = "gpio")]
+    if let Some(gpio) = config.gpio.clone() {
+        buttons.push(Box::new(crate::daemon::trigger::gpio::GpioButton::new(
+            gpio,
+        )));
+    }
+    #[cfg(feature = "input")]
+    if let Some(input) = config.input.clone() {
+        buttons.push(Box::new(crate::daemon::trigger::input::KeyButton::new(
+            input,
+        )));
+    }
+    for button in buttons {
+        listen(button, demand.clone(), Arc::clone(clock), shutdown.clone())
+            .context("can't start a button's thread")?;
+    }
+    Ok(())
+}
+
 /// The source that the configuration describes. Nothing is opened before its first frame is
 /// asked for, so a camera that is missing now is waited for like one that is lost later.
 fn open(config: &SourceConfig, clock: &Arc<dyn Clock>) -> Box<dyn FrameSource> {
     let clock = Arc::clone(clock);
-    match config {
-        SourceConfig::Folder(folder) => {
+    let stall_after = config.live.stall_after;
+    match &config.kind {
+        SourceKind::Folder(folder) => {
             let existing = if folder.caption_existing {
                 Existing::Caption
             } else {
@@ -121,20 +172,27 @@ fn open(config: &SourceConfig, clock: &Arc<dyn Clock>) -> Box<dyn FrameSource> {
                 clock,
             ))
         }
-        SourceConfig::Command(command) => Box::new(CommandSource::new(
+        SourceKind::Command(command) => Box::new(CommandSource::new(
             command.argv.clone(),
             command.max_frame_bytes,
+            stall_after,
             clock,
         )),
+        SourceKind::HttpSnapshot(snapshot) => Box::new(SnapshotSource::new(
+            snapshot.http.clone(),
+            snapshot.poll,
+            clock,
+        )),
+        SourceKind::HttpMjpeg(stream) => Box::new(StreamSource::new(stream.http.clone(), clock)),
         #[cfg(feature = "camera")]
-        SourceConfig::Video(video) => {
+        SourceKind::Video(video) => {
             use crate::source::video::{VideoSource, Wanted};
             let wanted = Wanted {
                 width: video.width,
                 height: video.height,
                 fps: video.fps,
             };
-            Box::new(VideoSource::new(&video.device, wanted, clock))
+            Box::new(VideoSource::new(&video.device, wanted, stall_after, clock))
         }
     }
 }

@@ -14,5 +14,6 @@ pub mod newest;
 pub mod reload;
 pub mod run;
 pub mod shutdown;
+pub mod trigger;
 
 pub use run::{RunError, Settings, Tally, run};

@@ -11,6 +11,8 @@ use super::clock::Clock;
 use super::log_limit::LogLimit;
 use super::newest::NewestSlot;
 use super::shutdown::Shutdown;
+use super::trigger::demand::{DemandFlag, Press};
+use super::trigger::{Reason, Trigger};
 use crate::captioner::Describe;
 use crate::publish::message::CaptionMessage;
 use crate::publish::{PublishError, Publisher};
@@ -27,6 +29,13 @@ const PAUSE_AFTER_BAD: Duration = Duration::from_millis(20);
 
 const LOG_PERIOD: Duration = Duration::from_secs(60);
 
+/// A source that has delivered for so long is steady again: its next loss is retried soon. One that
+/// gives a frame and breaks, again and again, is not.
+const STEADY: Duration = Duration::from_secs(10);
+
+/// How often a sleeping pipeline looks whether somebody wants a caption.
+const LOOK_UP: Duration = Duration::from_millis(100);
+
 /// A shutdown stays under a second: so much for the goodbye to the broker...
 const GOODBYE: Duration = Duration::from_millis(700);
 /// ...and so much for both threads. A thread that is still in the middle of a frame (or of a
@@ -34,12 +43,16 @@ const GOODBYE: Duration = Duration::from_millis(700);
 const FAREWELL: Duration = Duration::from_millis(900);
 
 /// What the loop itself needs of the configuration.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub struct Settings {
     /// The device's id, for the messages.
     pub device: String,
     /// Least time from the start of one caption to the start of the next.
     pub interval: Duration,
+    /// Decides which frames are captioned.
+    pub trigger: Trigger,
+    /// Pressed by whoever wants a caption now. `None`: nobody can.
+    pub demand: Option<DemandFlag>,
 }
 
 /// What was done.
@@ -89,6 +102,7 @@ pub fn run(
     shutdown: &Shutdown,
 ) -> Result<Tally, RunError> {
     let slot = Arc::new(NewestSlot::new());
+    let each = source.every_frame_counts();
     let counters = Arc::new(Counters::default());
     let source_thread = {
         let (slot, clock, shutdown) = (Arc::clone(&slot), Arc::clone(&clock), shutdown.clone());
@@ -99,6 +113,7 @@ pub fn run(
     };
     let pipeline = Pipeline {
         settings,
+        each,
         describe,
         publishers: publishers.clone(),
         clock,
@@ -176,15 +191,15 @@ fn feed(
 ) {
     let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
     let mut limit = LogLimit::new(LOG_PERIOD);
-    let (mut lost, mut bad_in_a_row) = (false, 0);
+    let (mut steady_from, mut bad_in_a_row) = (None, 0);
     while !shutdown.requested() {
         match source.next_frame(shutdown) {
             Ok(Some(frame)) => {
-                if std::mem::take(&mut lost) {
-                    tracing::info!(source = source.origin(), "frames are coming again");
-                }
                 bad_in_a_row = 0;
-                backoff.reset();
+                let now = clock.monotonic();
+                if now >= *steady_from.get_or_insert(now + STEADY) {
+                    backoff.reset();
+                }
                 if source.every_frame_counts() {
                     if !slot.put_in_turn(frame) {
                         return;
@@ -202,8 +217,8 @@ fn feed(
                     return;
                 }
             }
-            Err(error @ SourceError::Lost { .. }) => {
-                lost = true;
+            Err(error @ (SourceError::Lost { .. } | SourceError::Stalled { .. })) => {
+                steady_from = None;
                 warn(&mut limit, clock, &format!("no frames: {error}"));
                 if backoff.wait(clock, shutdown) {
                     return;
@@ -221,6 +236,8 @@ fn feed(
 /// The pipeline thread: from the slot through the model to the publishers.
 struct Pipeline {
     settings: Settings,
+    /// Every frame of the source counts.
+    each: bool,
     describe: Box<dyn Describe>,
     publishers: Vec<Arc<dyn Publisher>>,
     clock: Arc<dyn Clock>,
@@ -231,18 +248,63 @@ struct Pipeline {
 impl Pipeline {
     fn run(mut self, slot: &NewestSlot<Frame>) {
         let mut limit = LogLimit::new(LOG_PERIOD);
-        let mut next = Duration::ZERO;
         let mut sequence = 0;
+        while let Some((frame, reason)) = self.next_frame(slot, &mut limit) {
+            tracing::debug!(?reason, origin = frame.origin, "captioning");
+            self.settings.trigger.begin(&frame);
+            let captioned = self.caption(&frame, sequence + 1, &mut limit);
+            self.settings.trigger.end();
+            sequence += u64::from(captioned);
+        }
+    }
+
+    /// Waits for a frame that is to be captioned; `None` at a shutdown or the source's end.
+    fn next_frame(
+        &mut self,
+        slot: &NewestSlot<Frame>,
+        limit: &mut LogLimit,
+    ) -> Option<(Frame, Reason)> {
+        let mut asked = None;
         loop {
             // The wait comes before the look at the slot, so the frame is the newest one after it.
-            let early = next.saturating_sub(self.clock.monotonic());
-            if !early.is_zero() && self.clock.wait(early, &self.shutdown) {
-                return;
+            asked = self.wait(asked)?;
+            let frame = slot.take()?;
+            // Somebody may have asked, or have given up, while there was no frame.
+            let pressed = self.settings.demand.as_ref().and_then(DemandFlag::take);
+            let now = self.clock.monotonic();
+            asked = pressed.or(asked).filter(|press| !press.expired(now));
+            let (interval, trigger) = (self.settings.interval, &mut self.settings.trigger);
+            match trigger.wants(&frame, asked, interval, self.each) {
+                Ok(Some(reason)) => return Some((frame, reason)),
+                Ok(None) => {}
+                Err(error) => {
+                    self.counters.bad.fetch_add(1, Ordering::Relaxed);
+                    let text = format!("frame skipped: {}: {error}", frame.origin);
+                    warn(limit, &*self.clock, &text);
+                }
             }
-            let Some(frame) = slot.take() else { return };
-            next = self.clock.monotonic() + self.settings.interval;
-            if self.caption(&frame, sequence + 1, &mut limit) {
-                sequence += 1;
+        }
+    }
+
+    /// Waits until the next frame is of interest: because somebody asks (then it's said who), or
+    /// by itself. `None` at a shutdown.
+    fn wait(&self, asked: Option<Press>) -> Option<Option<Press>> {
+        if asked.is_some() {
+            return Some(asked);
+        }
+        loop {
+            let demand = self.settings.demand.as_ref();
+            if let Some(press) = demand.and_then(DemandFlag::take) {
+                return Some(Some(press));
+            }
+            let wait = self.settings.trigger.wait(self.settings.interval, self.each);
+            if wait.is_zero() {
+                return Some(None);
+            }
+            // Nobody can ask: one long sleep will do.
+            let wait = demand.map_or(wait, |_| wait.min(LOOK_UP));
+            if self.clock.wait(wait, &self.shutdown) {
+                return None;
             }
         }
     }

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,9 +9,9 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
-use super::{
-    CommandConfig, Config, ConfigError, FolderConfig, MqttConfig, Place, Secret, SourceConfig,
-};
+use super::source::RawSource;
+use super::trigger::RawTrigger;
+use super::{Config, ConfigError, MqttConfig, Place, Secret};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -22,6 +21,7 @@ pub(super) struct Raw {
     source: Spanned<RawSource>,
     #[serde(default, deserialize_with = "duration")]
     interval: Option<Spanned<Duration>>,
+    trigger: Option<Spanned<RawTrigger>>,
     mqtt: Option<RawMqtt>,
 }
 
@@ -29,39 +29,6 @@ pub(super) struct Raw {
 #[serde(deny_unknown_fields)]
 struct RawDevice {
     id: Option<Spanned<String>>,
-}
-
-#[derive(Deserialize, Clone, Copy, PartialEq, Debug)]
-#[serde(rename_all = "lowercase")]
-enum Kind {
-    Folder,
-    Command,
-    Video,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Existing {
-    Skip,
-    Caption,
-}
-
-/// One struct for all kinds: an enum with a tag would lose the places in the file (serde buffers
-/// such values), and with them the line numbers of complaints.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawSource {
-    kind: Kind,
-    path: Option<Spanned<PathBuf>>,
-    existing: Option<Spanned<Existing>>,
-    #[serde(default, deserialize_with = "duration")]
-    poll: Option<Spanned<Duration>>,
-    argv: Option<Spanned<Vec<String>>>,
-    max_frame_bytes: Option<Spanned<usize>>,
-    device: Option<Spanned<PathBuf>>,
-    width: Option<Spanned<u32>>,
-    height: Option<Spanned<u32>>,
-    fps: Option<Spanned<u32>>,
 }
 
 #[derive(Deserialize)]
@@ -78,7 +45,7 @@ struct RawMqtt {
     qos: Option<Spanned<u8>>,
 }
 
-fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Spanned<Duration>>, D::Error> {
+pub(super) fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Spanned<Duration>>, D::Error> {
     let text = Spanned::<String>::deserialize(from)?;
     let span = text.span();
     humantime::parse_duration(text.as_ref())
@@ -107,7 +74,8 @@ impl Raw {
             }
             None => device_id_of_host(),
         };
-        let source = check_source(self.source, place)?;
+        let source = super::source::check(self.source, place)?;
+        let trigger = super::trigger::check(self.trigger, &source, place)?;
         let mqtt = match self.mqtt {
             Some(mqtt) => Some(mqtt.check(place, &device)?),
             None if stdout => None,
@@ -125,134 +93,9 @@ impl Raw {
             device,
             source,
             interval: self.interval.map_or(Duration::ZERO, Spanned::into_inner),
+            trigger,
             mqtt,
         })
-    }
-}
-
-fn check_source(source: Spanned<RawSource>, place: &Place) -> Result<SourceConfig, ConfigError> {
-    let section = source.span();
-    let raw = source.into_inner();
-    let kind = raw.kind;
-    let given = [
-        ("path", Kind::Folder, span_of(&raw.path)),
-        ("existing", Kind::Folder, span_of(&raw.existing)),
-        ("poll", Kind::Folder, span_of(&raw.poll)),
-        ("argv", Kind::Command, span_of(&raw.argv)),
-        (
-            "max_frame_bytes",
-            Kind::Command,
-            span_of(&raw.max_frame_bytes),
-        ),
-        ("device", Kind::Video, span_of(&raw.device)),
-        ("width", Kind::Video, span_of(&raw.width)),
-        ("height", Kind::Video, span_of(&raw.height)),
-        ("fps", Kind::Video, span_of(&raw.fps)),
-    ];
-    for (key, of, span) in given {
-        if let Some(span) = span
-            && of != kind
-        {
-            return Err(place.invalid(
-                &format!("source.{key}"),
-                span,
-                format!(
-                    "belongs to kind = \"{}\", but source.kind is \"{}\"; remove it or change the \
-                     kind",
-                    name(of),
-                    name(kind)
-                ),
-            ));
-        }
-    }
-    let missing = |key: &str, what: &str| {
-        place.invalid(
-            &format!("source.{key}"),
-            section.clone(),
-            format!("is missing; kind = \"{}\" needs {what}", name(kind)),
-        )
-    };
-    Ok(match kind {
-        Kind::Folder => {
-            let path = raw.path.ok_or_else(|| missing("path", "the folder"))?;
-            if let Some(poll) = &raw.poll
-                && *poll.as_ref() < Duration::from_millis(10)
-            {
-                return Err(place.invalid(
-                    "source.poll",
-                    poll.span(),
-                    "would keep a core busy, expected \"10ms\" or more",
-                ));
-            }
-            SourceConfig::Folder(FolderConfig {
-                path: place.path(path.as_ref()),
-                caption_existing: matches!(
-                    raw.existing.map(Spanned::into_inner),
-                    Some(Existing::Caption)
-                ),
-                poll: raw.poll.map_or(Duration::from_secs(1), Spanned::into_inner),
-            })
-        }
-        Kind::Command => {
-            let argv = raw
-                .argv
-                .ok_or_else(|| missing("argv", "the program and its arguments"))?;
-            if argv.as_ref().first().is_none_or(String::is_empty) {
-                return Err(place.invalid(
-                    "source.argv",
-                    argv.span(),
-                    "names no program, expected for instance [\"rpicam-vid\", \"-t\", \"0\", ...]",
-                ));
-            }
-            SourceConfig::Command(CommandConfig {
-                argv: argv.into_inner(),
-                max_frame_bytes: match raw.max_frame_bytes {
-                    Some(bytes) if !(1024..=256 << 20).contains(bytes.as_ref()) => {
-                        return Err(place.invalid(
-                            "source.max_frame_bytes",
-                            bytes.span(),
-                            format!("{}, expected 1024 to 268435456", bytes.as_ref()),
-                        ));
-                    }
-                    bytes => bytes.map_or(8 << 20, Spanned::into_inner),
-                },
-            })
-        }
-        Kind::Video => {
-            let device = raw.device.ok_or_else(|| {
-                missing("device", "the device, for instance \"/dev/v4l/by-id/...\"")
-            })?;
-            #[cfg(not(feature = "camera"))]
-            return Err(place.invalid(
-                "source.device",
-                device.span(),
-                "this program was built without cameras; build it with --features camera",
-            ));
-            #[cfg(feature = "camera")]
-            SourceConfig::Video(super::VideoConfig {
-                device: place.path(device.as_ref()),
-                width: positive(place, "width", raw.width, 640)?,
-                height: positive(place, "height", raw.height, 480)?,
-                fps: positive(place, "fps", raw.fps, 15)?,
-            })
-        }
-    })
-}
-
-#[cfg(feature = "camera")]
-fn positive(
-    place: &Place,
-    key: &str,
-    value: Option<Spanned<u32>>,
-    default: u32,
-) -> Result<u32, ConfigError> {
-    match value {
-        Some(value) if *value.as_ref() == 0 => Err(place.invalid(
-            &format!("source.{key}"),
-            value.span(),
-            "0 makes no picture, expected 1 or more",
-        )),
-        value => Ok(value.map_or(default, Spanned::into_inner)),
     }
 }
 
@@ -357,7 +200,7 @@ impl RawMqtt {
 
 /// Refuses a file that everybody may read or change; its text is the password, without the line
 /// end that editors add.
-fn read_password(file: &Path) -> Result<Secret, String> {
+pub(super) fn read_password(file: &Path) -> Result<Secret, String> {
     let shown = file.display();
     let unreadable = |error: io::Error| format!("{shown} can't be read: {error}");
     let mode = fs::metadata(file).map_err(unreadable)?.mode();
@@ -404,18 +247,6 @@ fn device_id_from(host: &str) -> String {
         })
         .collect();
     if id.is_empty() { "camera".into() } else { id }
-}
-
-fn name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Folder => "folder",
-        Kind::Command => "command",
-        Kind::Video => "video",
-    }
-}
-
-fn span_of<T>(value: &Option<Spanned<T>>) -> Option<Range<usize>> {
-    value.as_ref().map(Spanned::span)
 }
 
 #[cfg(test)]
