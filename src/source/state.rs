@@ -134,12 +134,8 @@ impl StateCell {
             }
             if report.state.word() != state.word() {
                 report.since = now;
-                match &state {
-                    CameraState::Ok => tracing::info!(source = origin, "frames are coming"),
-                    CameraState::Lost { reason } | CameraState::Stalled { reason } => {
-                        tracing::warn!(source = origin, state = state.word(), "{reason}");
-                    }
-                }
+                // Not the reason: whoever waits for the source to come back logs it, and again.
+                tracing::info!(source = origin, "camera state: {}", state.word());
             }
             report.state = state;
             report.number += 1;

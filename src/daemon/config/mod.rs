@@ -162,6 +162,12 @@ pub struct MqttConfig {
 pub struct Secret(String);
 
 impl Secret {
+    /// Hides a password from now on.
+    #[must_use]
+    pub fn new(password: impl Into<String>) -> Self {
+        Self(password.into())
+    }
+
     /// The password itself, for the one place that sends it.
     #[must_use]
     pub fn expose(&self) -> &str {

@@ -289,7 +289,7 @@ fn http(
             }
             let password = match file {
                 // Some cameras have a user without a password.
-                None => Secret(String::new()),
+                None => Secret::new(""),
                 Some(file) => read_password(&section.path(file.as_ref()))
                     .map_err(|problem| section.invalid("password_file", file.span(), problem))?,
             };

@@ -113,6 +113,7 @@ mod tests {
     use super::*;
 
     const LOOK: Duration = Duration::from_millis(200);
+    const NEVER: [usize; 0] = [];
 
     fn room() -> Small {
         Small(std::array::from_fn(|at| {
@@ -171,7 +172,7 @@ mod tests {
                 picture
             })
             .collect();
-        assert_eq!(captions(&mut detector, &pictures), []);
+        assert_eq!(captions(&mut detector, &pictures), NEVER);
     }
 
     #[test]
@@ -185,7 +186,7 @@ mod tests {
     #[test]
     fn what_flies_by_is_not_captioned() {
         let pictures = [room(), somebody(10, 4), room(), room(), somebody(3, 6), room()];
-        assert_eq!(captions(&mut detector(), &pictures), []);
+        assert_eq!(captions(&mut detector(), &pictures), NEVER);
     }
 
     #[test]
@@ -194,7 +195,7 @@ mod tests {
         let pictures: Vec<_> = (0..100)
             .map(|look| if look % 2 == 0 { somebody(8, 1) } else { room() })
             .collect();
-        assert_eq!(captions(&mut detector(), &pictures), []);
+        assert_eq!(captions(&mut detector(), &pictures), NEVER);
         // Over the limit once, then between the limits: one caption.
         let mut pictures = vec![somebody(8, 2)];
         pictures.extend((0..100).map(|_| somebody(8, 1)));
