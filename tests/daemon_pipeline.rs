@@ -310,7 +310,10 @@ fn the_interval_is_kept_on_the_monotonic_clock() {
         every_frame_counts: true,
     };
     daemon::run(
-        settings(Duration::from_secs(7), &(Arc::clone(&clock) as Arc<dyn Clock>)),
+        settings(
+            Duration::from_secs(7),
+            &(Arc::clone(&clock) as Arc<dyn Clock>),
+        ),
         Box::new(source),
         Box::new(Gated(gated)),
         vec![Arc::clone(&kept) as Arc<dyn Publisher>],

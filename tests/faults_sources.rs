@@ -89,7 +89,10 @@ impl Watched {
             SourceError::Ended { .. } => "ended",
         };
         assert_eq!(found, kind, "{error}");
-        assert!(error.to_string().contains(text), "{text:?} is not in: {error}");
+        assert!(
+            error.to_string().contains(text),
+            "{text:?} is not in: {error}"
+        );
         if kind != "bad" {
             assert_eq!(self.state.current().state.word(), kind);
         }
@@ -103,7 +106,9 @@ impl Watched {
 }
 
 /// Misbehaves on the first connection and serves a snapshot on the others.
-fn once_then_snapshot(misbehave: impl Fn(&mut std::net::TcpStream) + Send + Sync + 'static) -> Server {
+fn once_then_snapshot(
+    misbehave: impl Fn(&mut std::net::TcpStream) + Send + Sync + 'static,
+) -> Server {
     Server::start(move |number, stream| {
         if number == 0 {
             misbehave(stream);
@@ -114,7 +119,9 @@ fn once_then_snapshot(misbehave: impl Fn(&mut std::net::TcpStream) + Send + Sync
 }
 
 /// The same for a stream.
-fn once_then_stream(misbehave: impl Fn(&mut std::net::TcpStream) + Send + Sync + 'static) -> Server {
+fn once_then_stream(
+    misbehave: impl Fn(&mut std::net::TcpStream) + Send + Sync + 'static,
+) -> Server {
     Server::start(move |number, stream| {
         if number == 0 {
             misbehave(stream);
@@ -133,7 +140,10 @@ fn a_server_that_hangs_is_hung_up_on() {
     for (how, head) in [
         ("before its answer", String::new()),
         ("within its headers", "HTTP/1.1 200 OK\r\nContent-".into()),
-        ("within its body", "HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\n\r\n\u{1}".into()),
+        (
+            "within its body",
+            "HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\n\r\n\u{1}".into(),
+        ),
     ] {
         let server = once_then_snapshot(move |stream| {
             say(stream, &head);
@@ -144,7 +154,11 @@ fn a_server_that_hangs_is_hung_up_on() {
         camera.fails("stalled", "source.stall_after");
         assert!(start.elapsed() >= STALL);
         camera.works(&whole);
-        passed("HTTP snapshot", &format!("server hangs {how}"), start.elapsed());
+        passed(
+            "HTTP snapshot",
+            &format!("server hangs {how}"),
+            start.elapsed(),
+        );
     }
     let server = once_then_stream(|stream| {
         say(stream, STREAM);
@@ -170,11 +184,17 @@ fn a_hanging_server_does_not_hold_up_a_shutdown() {
     let shutdown = Shutdown::new();
     let stop = shutdown.clone();
     let reader = std::thread::spawn(move || source.next_frame(&stop).map(|frame| frame.is_none()));
-    until("a request", || (!server.requests().is_empty()).then_some(()));
+    until("a request", || {
+        (!server.requests().is_empty()).then_some(())
+    });
     let start = Instant::now();
     shutdown.request();
     assert!(reader.join().unwrap().unwrap());
-    passed("HTTP stream", "shutdown while the server hangs", start.elapsed());
+    passed(
+        "HTTP stream",
+        "shutdown while the server hangs",
+        start.elapsed(),
+    );
 }
 
 #[test]
@@ -194,7 +214,11 @@ fn a_wrong_length_spoils_one_picture_only() {
         let start = Instant::now();
         camera.fails("bad", text);
         camera.works(&whole);
-        passed("HTTP snapshot", &format!("Content-Length {how}"), start.elapsed());
+        passed(
+            "HTTP snapshot",
+            &format!("Content-Length {how}"),
+            start.elapsed(),
+        );
     }
     let server = once_then_snapshot(|stream| {
         say(stream, "HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n");
@@ -222,7 +246,11 @@ fn parts_that_lie_about_length_and_boundary_do_no_harm() {
     for round in 0..200 {
         camera.works(&jpeg([320, 400][round % 2]));
     }
-    passed("HTTP stream", "parts lie about length and boundary", start.elapsed());
+    passed(
+        "HTTP stream",
+        "parts lie about length and boundary",
+        start.elapsed(),
+    );
 }
 
 #[test]
@@ -238,7 +266,11 @@ fn chunks_are_read_and_wrong_ones_refused() {
         // As an ESP32-CAM does it, but in pieces that fall as badly as they can.
         let mut random = fastrand::Rng::with_seed(3);
         loop {
-            let bytes = [b"\r\n--x\r\nContent-Type: image/jpeg\r\n\r\n", &jpeg(320)[..]].concat();
+            let bytes = [
+                b"\r\n--x\r\nContent-Type: image/jpeg\r\n\r\n",
+                &jpeg(320)[..],
+            ]
+            .concat();
             let mut rest = &bytes[..];
             while !rest.is_empty() {
                 let (piece, left) = rest.split_at(random.usize(1..=rest.len().min(900)));
@@ -313,10 +345,17 @@ fn bodies_without_pictures_end() {
     }
     assert!(bad > 0);
     camera.works(&whole);
-    passed("HTTP stream", "a body of garbage without end", start.elapsed());
+    passed(
+        "HTTP stream",
+        "a body of garbage without end",
+        start.elapsed(),
+    );
     // A JPEG that goes on and on.
     let server = once_then_snapshot(|stream| {
-        say(stream, "HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\n\r\n");
+        say(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\n\r\n",
+        );
         let jpeg = jpeg(320);
         say(stream, &jpeg[..jpeg.len() - 2]);
         while say(stream, [b'z'; 4096]) {}
@@ -343,7 +382,11 @@ fn torn_and_damaged_pictures_are_skipped() {
     camera.works(&jpeg(400));
     camera.fails("lost", "ended the stream");
     camera.works(&whole);
-    passed("HTTP stream", "a truncated frame, then the server closes", start.elapsed());
+    passed(
+        "HTTP stream",
+        "a truncated frame, then the server closes",
+        start.elapsed(),
+    );
     // Nothing but torn pictures for too long is a stall.
     let torn = Arc::new(AtomicUsize::new(1));
     let still_torn = Arc::clone(&torn);
@@ -362,14 +405,24 @@ fn torn_and_damaged_pictures_are_skipped() {
     torn.store(0, Ordering::Relaxed);
     until("a picture", || camera.next().ok());
     assert_eq!(camera.state.current().state.word(), "ok");
-    passed("HTTP snapshot", "nothing but truncated pictures", start.elapsed());
+    passed(
+        "HTTP snapshot",
+        "nothing but truncated pictures",
+        start.elapsed(),
+    );
 }
 
 #[test]
 fn what_is_no_camera_is_told() {
     for (head, text) in [
-        ("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<html>", "camera's own page"),
-        ("HTTP/1.1 404 Not Found\r\n\r\n", "correct the path in source.url"),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<html>",
+            "camera's own page",
+        ),
+        (
+            "HTTP/1.1 404 Not Found\r\n\r\n",
+            "correct the path in source.url",
+        ),
         (
             "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Digest realm=\"x\"\r\n\r\n",
             "digest",
@@ -378,8 +431,14 @@ fn what_is_no_camera_is_told() {
         ("SSH-2.0-OpenSSH_9.2\r\n", "no HTTP"),
         ("", "closed before an answer"),
         (STREAM, "http-mjpeg"),
-        ("HTTP/1.1 302 Found\r\nLocation: /again\r\n\r\n", "redirects"),
-        ("HTTP/1.1 302 Found\r\nLocation: https://x/\r\n\r\n", "https"),
+        (
+            "HTTP/1.1 302 Found\r\nLocation: /again\r\n\r\n",
+            "redirects",
+        ),
+        (
+            "HTTP/1.1 302 Found\r\nLocation: https://x/\r\n\r\n",
+            "https",
+        ),
     ] {
         let server = Server::start(move |_, stream| {
             say(stream, head);
@@ -398,7 +457,11 @@ fn what_is_no_camera_is_told() {
     let mut nobody = Watched::new(Box::new(source));
     let start = Instant::now();
     nobody.fails("lost", "nobody listens");
-    passed("HTTP", "what is no camera is told, with what to do", start.elapsed());
+    passed(
+        "HTTP",
+        "what is no camera is told, with what to do",
+        start.elapsed(),
+    );
 }
 
 #[test]
@@ -412,7 +475,10 @@ fn the_password_goes_to_the_camera_alone() {
     let elsewhere = other.url("/picture");
     let server = Server::start(move |number, stream| {
         let location = [String::from("/there"), elsewhere.clone()][number % 2].clone();
-        say(stream, format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\n\r\n"));
+        say(
+            stream,
+            format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\n\r\n"),
+        );
     });
     let settings = HttpSettings {
         credentials: Some(Credentials {
@@ -429,7 +495,10 @@ fn the_password_goes_to_the_camera_alone() {
     camera.works(&jpeg(400));
     let requests = server.requests();
     for (request, path) in requests.iter().zip(["/here?token=x", "/there"]) {
-        assert!(request.starts_with(&format!("GET {path} HTTP/1.1\r\n")), "{request}");
+        assert!(
+            request.starts_with(&format!("GET {path} HTTP/1.1\r\n")),
+            "{request}"
+        );
         // The example of RFC 7617.
         assert!(
             request.contains("Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n"),
@@ -437,7 +506,11 @@ fn the_password_goes_to_the_camera_alone() {
         );
     }
     assert!(!other.requests()[0].contains("Authorization"));
-    passed("HTTP", "a redirect elsewhere gets no password", start.elapsed());
+    passed(
+        "HTTP",
+        "a redirect elsewhere gets no password",
+        start.elapsed(),
+    );
 }
 
 #[test]
@@ -475,7 +548,11 @@ fn reconnecting_leaks_nothing() {
         table.lines().filter(|line| line.contains(&remote)).count()
     };
     until("the sockets are closed", || (ours() <= 1).then_some(()));
-    passed("HTTP stream", &format!("{rounds} reconnections, no socket left"), start.elapsed());
+    passed(
+        "HTTP stream",
+        &format!("{rounds} reconnections, no socket left"),
+        start.elapsed(),
+    );
 }
 
 #[cfg(feature = "camera")]
@@ -492,12 +569,20 @@ mod camera {
     fn helpers(parent: u32) -> (Vec<i32>, usize) {
         let (mut alive, mut zombies) = (Vec::new(), 0);
         for entry in fs::read_dir("/proc").unwrap().flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            let Some(pid) = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok())
+            else {
                 continue;
             };
             let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
             // "pid (name) state parent ..."; the name may hold anything.
-            let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+            let mut fields = stat
+                .rsplit(')')
+                .next()
+                .unwrap_or_default()
+                .split_whitespace();
             let (state, of) = (fields.next(), fields.next());
             if of != Some(&*parent.to_string()) {
                 continue;
@@ -519,7 +604,9 @@ mod camera {
     }
 
     fn files(pid: u32) -> usize {
-        fs::read_dir(PathBuf::from(format!("/proc/{pid}/fd"))).unwrap().count()
+        fs::read_dir(PathBuf::from(format!("/proc/{pid}/fd")))
+            .unwrap()
+            .count()
     }
 
     fn running() -> Setup {
@@ -555,8 +642,15 @@ mod camera {
         helper(&setup);
         assert_eq!(helpers(pid).1, 0, "a zombie is left");
         let files_now = files(pid);
-        assert!(files_now <= files_before + 1, "{files_before} files, then {files_now}");
-        passed("USB camera", &format!("{rounds} x unplugged, replugged under another number"), start.elapsed());
+        assert!(
+            files_now <= files_before + 1,
+            "{files_before} files, then {files_now}"
+        );
+        passed(
+            "USB camera",
+            &format!("{rounds} x unplugged, replugged under another number"),
+            start.elapsed(),
+        );
         setup.end();
     }
 
@@ -567,12 +661,23 @@ mod camera {
         let start = Instant::now();
         again(&setup, "camera state: stalled", || setup.steer("stall"));
         let log = setup.daemon.log();
-        assert!(log.contains("no whole frame for 1s (source.stall_after)"), "{log}");
+        assert!(
+            log.contains("no whole frame for 1s (source.stall_after)"),
+            "{log}"
+        );
         assert_eq!(helpers(setup.daemon.pid()).1, 0, "a zombie is left");
         setup.steer("run again");
         setup.wait_for_more_captions();
-        assert_ne!(helper(&setup), first, "the device was closed and opened again");
-        passed("USB camera", "a stall: noticed, device reopened, captions again", start.elapsed());
+        assert_ne!(
+            helper(&setup),
+            first,
+            "the device was closed and opened again"
+        );
+        passed(
+            "USB camera",
+            "a stall: noticed, device reopened, captions again",
+            start.elapsed(),
+        );
         setup.end();
     }
 
@@ -590,7 +695,11 @@ mod camera {
             }
             setup.steer("run again");
             setup.wait_for_more_captions();
-            passed("USB camera", &format!("frames damaged ({word})"), start.elapsed());
+            passed(
+                "USB camera",
+                &format!("frames damaged ({word})"),
+                start.elapsed(),
+            );
             setup.end();
         }
     }
@@ -605,7 +714,11 @@ mod camera {
         setup.steer("run again");
         setup.wait_for_more_captions();
         assert_eq!(helper(&setup), pid, "no need to open it again");
-        passed("USB camera", "corrupt JPEG for two seconds", start.elapsed());
+        passed(
+            "USB camera",
+            "corrupt JPEG for two seconds",
+            start.elapsed(),
+        );
         setup.end();
     }
 
@@ -625,7 +738,11 @@ mod camera {
         // The emulation reads its folder when the next helper opens it.
         fs::write(setup.folder.path().join("frames/400.jpg"), jpeg(400)).unwrap();
         setup.subscriber.wait_for_caption(400);
-        passed("USB camera", "a frozen picture: held back until it changes", start.elapsed());
+        passed(
+            "USB camera",
+            "a frozen picture: held back until it changes",
+            start.elapsed(),
+        );
         setup.end();
     }
 
@@ -641,7 +758,11 @@ mod camera {
         assert_ne!(helper(&setup), pid);
         let log = setup.end();
         assert!(log.contains("killed by signal 9"), "{log}");
-        passed("USB camera", "its process dies (a driver that crashes)", start.elapsed());
+        passed(
+            "USB camera",
+            "its process dies (a driver that crashes)",
+            start.elapsed(),
+        );
     }
 
     /// The helper of a daemon that is gone would hold the camera, and the next daemon would find
@@ -662,6 +783,10 @@ mod camera {
                 .map_or(true, |stat| stat.contains(") Z "))
                 .then_some(())
         });
-        passed("USB camera", "kill -9 of the daemon while it stalls frees the camera", start.elapsed());
+        passed(
+            "USB camera",
+            "kill -9 of the daemon while it stalls frees the camera",
+            start.elapsed(),
+        );
     }
 }

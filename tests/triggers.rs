@@ -18,10 +18,11 @@ fn the_daemon_as_a_child() {
 
 /// A daemon whose camera shows the file `picture`, twenty times a second.
 struct Setup {
-    folder: tempfile::TempDir,
     daemon: Daemon,
     subscriber: Subscriber,
     _broker: Broker,
+    // Last: the daemon's log is in it.
+    folder: tempfile::TempDir,
 }
 
 impl Setup {

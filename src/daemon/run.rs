@@ -297,7 +297,10 @@ impl Pipeline {
             if let Some(press) = demand.and_then(DemandFlag::take) {
                 return Some(Some(press));
             }
-            let wait = self.settings.trigger.wait(self.settings.interval, self.each);
+            let wait = self
+                .settings
+                .trigger
+                .wait(self.settings.interval, self.each);
             if wait.is_zero() {
                 return Some(None);
             }

@@ -45,7 +45,11 @@ pub(super) struct Running {
 impl Running {
     /// Starts `program`; no shell is involved. `stdin` is empty, or a pipe that stays open for as
     /// long as this process lives.
-    pub(super) fn start(program: &OsStr, arguments: &[impl AsRef<OsStr>], stdin: Stdio) -> io::Result<Self> {
+    pub(super) fn start(
+        program: &OsStr,
+        arguments: &[impl AsRef<OsStr>],
+        stdin: Stdio,
+    ) -> io::Result<Self> {
         let mut child = Command::new(program)
             .args(arguments)
             .stdin(stdin)

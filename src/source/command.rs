@@ -63,8 +63,8 @@ impl CommandSource {
         let Some((program, arguments)) = self.argv.split_first() else {
             return Err(self.lost("source.argv is empty; name the program to run".into()));
         };
-        let running = Running::start(OsStr::new(program), arguments, Stdio::null()).map_err(
-            |error| {
+        let running =
+            Running::start(OsStr::new(program), arguments, Stdio::null()).map_err(|error| {
                 self.lost(match error.kind() {
                     io::ErrorKind::NotFound => {
                         "no such program; install it or correct source.argv".into()
@@ -74,8 +74,7 @@ impl CommandSource {
                     }
                     _ => format!("can't be started: {error}"),
                 })
-            },
-        )?;
+            })?;
         tracing::info!(command = ?self.argv, "source command started");
         self.stall.fresh();
         Ok(running)

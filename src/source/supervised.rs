@@ -14,15 +14,33 @@ use crate::daemon::shutdown::Shutdown;
 /// A camera whose sensor has died may go on sending its last picture for ever, with no error and
 /// no stall, and each caption of it would be a confident falsehood. Sensors have noise, so two
 /// pictures of a live camera are never the same byte for byte; the same one for `frozen_after` is
-/// held back and told as a stall, until another comes. (A wholly dark picture may repeat too.
-/// Nothing is lost with it.)
+/// held back and told as a stall, and the source is opened again once in `frozen_after`, until
+/// another picture comes. (A wholly dark picture may repeat too. Nothing is lost with it.)
 pub struct Supervised {
     inner: Box<dyn FrameSource>,
     state: StateCell,
     clock: Arc<dyn Clock>,
     frozen_after: Option<Duration>,
-    /// Hash of the newest picture, and since when it has been the same.
-    same: Option<(u64, Duration)>,
+    same: Option<Same>,
+}
+
+/// The newest picture.
+#[derive(Debug, Clone, Copy)]
+struct Same {
+    hash: u64,
+    /// Since when it has been the same; counted anew from the first one after the source was
+    /// opened again because of that, since a healed camera may begin with what it had buffered.
+    since: Option<Duration>,
+    frozen: bool,
+}
+
+/// What to do with a frame.
+enum Frozen {
+    No,
+    /// The source was restarted. Not yet again, so the frame is only held back.
+    Still,
+    /// Now.
+    Restart(Duration),
 }
 
 impl Supervised {
@@ -43,41 +61,63 @@ impl Supervised {
         }
     }
 
-    /// The frozen picture's complaint, if it's due.
-    fn check_frozen(&mut self, frame: &Frame) -> Result<(), SourceError> {
-        let Some(limit) = self.frozen_after else {
-            return Ok(());
-        };
+    fn look(&mut self, frame: &Frame) -> Frozen {
         // Each image of a folder is asked for by somebody, the same one twice as well.
-        if self.inner.every_frame_counts() {
-            return Ok(());
-        }
+        let Some(limit) = self.frozen_after.filter(|_| !self.every_frame_counts()) else {
+            return Frozen::No;
+        };
         let mut hasher = DefaultHasher::new();
         match &frame.pixels {
             Pixels::Encoded(bytes) => bytes.hash(&mut hasher),
             Pixels::Rgb(picture) => picture.as_raw().hash(&mut hasher),
         }
         let hash = hasher.finish();
-        match self.same {
-            Some((known, since)) if known == hash => {
-                if frame.taken.saturating_sub(since) < limit {
-                    return Ok(());
+        match &mut self.same {
+            Some(same) if same.hash == hash => {
+                let since = *same.since.get_or_insert(frame.taken);
+                if frame.taken.saturating_sub(since) >= limit {
+                    same.since = None;
+                    same.frozen = true;
+                    Frozen::Restart(limit)
+                } else if same.frozen {
+                    Frozen::Still
+                } else {
+                    Frozen::No
                 }
             }
             _ => {
-                self.same = Some((hash, frame.taken));
-                return Ok(());
+                self.same = Some(Same {
+                    hash,
+                    since: Some(frame.taken),
+                    frozen: false,
+                });
+                Frozen::No
             }
         }
-        self.inner.restart();
-        Err(SourceError::Stalled {
-            origin: self.inner.origin().to_owned(),
-            reason: format!(
-                "the same picture, byte for byte, for {} (source.frozen_after): the camera is \
-                 frozen, or all is dark; opening it again",
-                humantime::format_duration(limit)
-            ),
-        })
+    }
+
+    /// The next frame that isn't held back.
+    fn next_moving(&mut self, shutdown: &Shutdown) -> Result<Option<Frame>, SourceError> {
+        loop {
+            let Some(frame) = self.inner.next_frame(shutdown)? else {
+                return Ok(None);
+            };
+            match self.look(&frame) {
+                Frozen::No => return Ok(Some(frame)),
+                Frozen::Still => {}
+                Frozen::Restart(limit) => {
+                    self.inner.restart();
+                    return Err(SourceError::Stalled {
+                        origin: self.inner.origin().to_owned(),
+                        reason: format!(
+                            "the same picture, byte for byte, for {} (source.frozen_after): the \
+                             camera is frozen, or all is dark; opening it again",
+                            humantime::format_duration(limit)
+                        ),
+                    });
+                }
+            }
+        }
     }
 
     fn set(&self, state: CameraState) {
@@ -96,12 +136,7 @@ impl FrameSource for Supervised {
     }
 
     fn next_frame(&mut self, shutdown: &Shutdown) -> Result<Option<Frame>, SourceError> {
-        let mut next = self.inner.next_frame(shutdown);
-        if let Ok(Some(frame)) = &next
-            && let Err(frozen) = self.check_frozen(frame)
-        {
-            next = Err(frozen);
-        }
+        let next = self.next_moving(shutdown);
         match &next {
             Ok(Some(_)) => self.set(CameraState::Ok),
             // The source's own stall detector says when there were too many of them.
@@ -211,32 +246,29 @@ mod tests {
         }
         assert_eq!(
             words,
-            [
-                ("lost", 0),
-                ("ok", 2),
-                ("ok", 2),
-                ("stalled", 4),
-                ("ok", 5)
-            ]
+            [("lost", 0), ("ok", 2), ("ok", 2), ("stalled", 4), ("ok", 5)]
         );
     }
 
     #[test]
     fn a_frozen_picture_is_held_back_until_it_changes() {
-        let items = ["a", "a", "a", "a", "a", "b"].map(Ok).into();
+        let items = ["a", "a", "a", "a", "a", "a", "a", "a", "a", "b"]
+            .map(Ok)
+            .into();
         let (mut source, state, restarts) = supervised(items, false);
         let shutdown = Shutdown::new();
         for _ in 0..3 {
             assert!(source.next_frame(&shutdown).unwrap().is_some());
         }
-        // Also after the restart: the same picture is still the same.
+        // At the fourth and, three that are passed over later, the eighth.
         for round in 1..=2 {
             let error = source.next_frame(&shutdown).unwrap_err().to_string();
             assert!(error.contains("byte for byte"), "{error}");
             assert_eq!(state.current().state.word(), "stalled");
             assert_eq!(restarts.load(std::sync::atomic::Ordering::Relaxed), round);
         }
-        assert!(source.next_frame(&shutdown).unwrap().is_some());
+        let frame = source.next_frame(&shutdown).unwrap().unwrap();
+        assert_eq!(frame.pixels, Pixels::Encoded(b"b".to_vec()));
         assert_eq!(state.current().state, CameraState::Ok);
     }
 

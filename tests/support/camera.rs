@@ -35,10 +35,11 @@ pub const BY_ID: &str = "/dev/v4l/by-id/usb-Emulated_Camera_0001-video-index0";
 
 /// A daemon whose camera is the emulated one, and what a subscriber sees of it.
 pub struct Setup {
-    pub folder: tempfile::TempDir,
     pub daemon: Daemon,
     pub subscriber: Subscriber,
     _broker: Broker,
+    // Last: the daemon's log is in it.
+    pub folder: tempfile::TempDir,
 }
 
 impl Setup {
@@ -63,7 +64,10 @@ impl Setup {
         );
         let text = |path: &Path| path.to_str().unwrap().to_owned();
         let variables = [
-            ("CAPTIOND_CAMERA_HELPER", env!("CARGO_BIN_EXE_captiond").into()),
+            (
+                "CAPTIOND_CAMERA_HELPER",
+                env!("CARGO_BIN_EXE_captiond").into(),
+            ),
             ("LD_PRELOAD", text(emulation())),
             ("EMULATED_V4L2_DEVICE", "/dev/video7".into()),
             ("EMULATED_V4L2_FRAMES", text(&frames)),

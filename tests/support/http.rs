@@ -77,7 +77,6 @@ pub const STREAM: &str =
 /// One part of a stream, as it should be.
 pub fn part(stream: &mut TcpStream, jpeg: &[u8]) -> bool {
     let length = jpeg.len();
-    let head =
-        format!("--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {length}\r\n\r\n");
+    let head = format!("--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {length}\r\n\r\n");
     say(stream, head) && say(stream, jpeg) && say(stream, "\r\n")
 }

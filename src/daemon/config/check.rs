@@ -45,7 +45,9 @@ struct RawMqtt {
     qos: Option<Spanned<u8>>,
 }
 
-pub(super) fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Spanned<Duration>>, D::Error> {
+pub(super) fn duration<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Spanned<Duration>>, D::Error> {
     let text = Spanned::<String>::deserialize(from)?;
     let span = text.span();
     humantime::parse_duration(text.as_ref())

@@ -463,10 +463,16 @@ mod tests {
         let error = error.unwrap_err().to_string();
         assert!(error.contains("`source.password_file`"), "{error}");
         for (line, parts) in [
-            ("password_file = \"p\"", ["password_file", "source.username"]),
+            (
+                "password_file = \"p\"",
+                ["password_file", "source.username"],
+            ),
             ("username = \"a:b\"", ["source.username", "`:`"]),
             ("stall_after = \"1ms\"", ["source.stall_after", "500ms"]),
-            ("frozen_after = \"never\"", ["source.frozen_after", "\"off\""]),
+            (
+                "frozen_after = \"never\"",
+                ["source.frozen_after", "\"off\""],
+            ),
             ("argv = [\"x\"]", ["source.argv", "\"command\""]),
             ("max_frame_bytes = 1", ["source.max_frame_bytes", "1024"]),
         ] {
@@ -475,9 +481,15 @@ mod tests {
         let text = "[source]\nkind = \"http-mjpeg\"\n";
         refused(text, &["source.url", "is missing"]);
         for (url, part) in [("https://cam/", "ffmpeg"), ("cam", "http://host/path")] {
-            refused(&format!("{text}url = \"{url}\"\n"), &[":3:7:", "source.url", part]);
+            refused(
+                &format!("{text}url = \"{url}\"\n"),
+                &[":3:7:", "source.url", part],
+            );
         }
-        refused(&format!("{FOLDER}stall_after = \"10s\"\n"), &["source.stall_after"]);
+        refused(
+            &format!("{FOLDER}stall_after = \"10s\"\n"),
+            &["source.stall_after"],
+        );
         let off = format!("{text}url = \"http://cam\"\nfrozen_after = \"off\"\n");
         assert_eq!(load(&off).unwrap().source.live.frozen_after, None);
     }
@@ -492,7 +504,12 @@ mod tests {
         let both = trigger("scene_change = 0.05\nevery = \"10m\"\n");
         assert_eq!(both.every, Some(Duration::from_secs(600)));
         assert_eq!(trigger("every = \"off\"\n").every, None);
-        assert_eq!(trigger("quiet = [\"22:00-07:00\", \"13:00-14:00\"]").quiet.len(), 2);
+        assert_eq!(
+            trigger("quiet = [\"22:00-07:00\", \"13:00-14:00\"]")
+                .quiet
+                .len(),
+            2
+        );
         for (line, parts) in [
             ("every = \"often\"", ["trigger.every", "\"10s\""]),
             ("scene_change = 0", ["trigger.scene_change", "0.001"]),

@@ -9,8 +9,8 @@ use toml::Spanned;
 
 use super::check::{duration, read_password};
 use super::{
-    CommandConfig, ConfigError, FolderConfig, LiveConfig, Place, Secret, SnapshotConfig, SourceConfig,
-    SourceKind, StreamConfig,
+    CommandConfig, ConfigError, FolderConfig, LiveConfig, Place, Secret, SnapshotConfig,
+    SourceConfig, SourceKind, StreamConfig,
 };
 use crate::source::http::HttpSettings;
 use crate::source::http::address::Address;
@@ -193,7 +193,10 @@ fn check_kinds(raw: &RawSource, section: &Section) -> Result<(), ConfigError> {
         if let Some(span) = span
             && !of.contains(&section.kind)
         {
-            let of: Vec<_> = of.iter().map(|kind| format!("\"{}\"", kind.name())).collect();
+            let of: Vec<_> = of
+                .iter()
+                .map(|kind| format!("\"{}\"", kind.name()))
+                .collect();
             let problem = format!(
                 "belongs to kind = {}, but source.kind is \"{}\"; remove it or change the kind",
                 of.join(" or "),

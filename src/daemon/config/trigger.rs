@@ -136,7 +136,8 @@ fn refuse(
     given: Option<std::ops::Range<usize>>,
 ) -> Result<(), ConfigError> {
     given.map_or(Ok(()), |span| {
-        let problem = format!("this program was built without it; build it with --features {feature}");
+        let problem =
+            format!("this program was built without it; build it with --features {feature}");
         Err(place.invalid(&format!("trigger.{feature}"), span, problem))
     })
 }

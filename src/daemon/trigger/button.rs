@@ -47,32 +47,30 @@ pub fn listen(
     clock: Arc<dyn Clock>,
     shutdown: Shutdown,
 ) -> io::Result<thread::JoinHandle<()>> {
-    thread::Builder::new()
-        .name("button".into())
-        .spawn(move || {
-            let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
-            let mut limit = LogLimit::new(LOG_PERIOD);
-            while !shutdown.requested() {
-                match button.wait_for_press(LOOK_UP) {
-                    Ok(pressed) => {
-                        backoff.reset();
-                        if pressed {
-                            tracing::info!(by = button.name(), "describing the next picture");
-                            demand.press(button.name());
-                        }
+    thread::Builder::new().name("button".into()).spawn(move || {
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        let mut limit = LogLimit::new(LOG_PERIOD);
+        while !shutdown.requested() {
+            match button.wait_for_press(LOOK_UP) {
+                Ok(pressed) => {
+                    backoff.reset();
+                    if pressed {
+                        tracing::info!(by = button.name(), "describing the next picture");
+                        demand.press(button.name());
                     }
-                    Err(error) => {
-                        let text = format!("{}: {error}", button.name());
-                        if let Some(repeats) = limit.allow(&text, clock.monotonic()) {
-                            tracing::warn!(repeats, "{text}");
-                        }
-                        if backoff.wait(&*clock, &shutdown) {
-                            return;
-                        }
+                }
+                Err(error) => {
+                    let text = format!("{}: {error}", button.name());
+                    if let Some(repeats) = limit.allow(&text, clock.monotonic()) {
+                        tracing::warn!(repeats, "{text}");
+                    }
+                    if backoff.wait(&*clock, &shutdown) {
+                        return;
                     }
                 }
             }
-        })
+        }
+    })
 }
 
 #[cfg(test)]

@@ -80,9 +80,9 @@ impl KeyButton {
         }
         match device.fetch_events() {
             // 1 is pressed, 0 let go, 2 held.
-            Ok(mut events) => Ok(events.any(|event| {
-                matches!(event.destructure(), EventSummary::Key(_, code, 1) if code == key)
-            })),
+            Ok(mut events) => Ok(events.any(
+                |event| matches!(event.destructure(), EventSummary::Key(_, code, 1) if code == key),
+            )),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
             Err(error) => Err(error),
         }

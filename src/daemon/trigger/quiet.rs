@@ -32,7 +32,9 @@ impl Hours {
             let (hours, minutes) = text.trim().split_once(':')?;
             let number = |text: &str, most: u16| {
                 let two = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
-                text.parse::<u16>().ok().filter(|number| two && *number <= most)
+                text.parse::<u16>()
+                    .ok()
+                    .filter(|number| two && *number <= most)
             };
             // 24:00 is the end of a day.
             let time = number(hours, 24)? * 60 + number(minutes, 59)?;
@@ -43,8 +45,12 @@ impl Hours {
             .and_then(|(from, to)| Some((time(from)?, time(to)?)));
         match hours {
             Some((from, to)) if from != to && from < DAY => Ok(Self { from, to }),
-            Some(_) => Err(format!("{text:?} has no length; leave it out, or write \"00:00-24:00\"")),
-            None => Err(format!("{text:?} is no time of day, expected \"22:00-07:00\"")),
+            Some(_) => Err(format!(
+                "{text:?} has no length; leave it out, or write \"00:00-24:00\""
+            )),
+            None => Err(format!(
+                "{text:?} is no time of day, expected \"22:00-07:00\""
+            )),
         }
     }
 
@@ -152,7 +158,15 @@ mod tests {
 
     #[test]
     fn wrong_hours_are_told() {
-        for text in ["22:00", "22-7", "25:00-07:00", "22:60-07:00", "7:00-8:00", "22:00-07:0x", ""] {
+        for text in [
+            "22:00",
+            "22-7",
+            "25:00-07:00",
+            "22:60-07:00",
+            "7:00-8:00",
+            "22:00-07:0x",
+            "",
+        ] {
             let error = Hours::parse(text).unwrap_err();
             assert!(error.contains("22:00-07:00"), "{text}: {error}");
         }

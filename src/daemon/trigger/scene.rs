@@ -93,9 +93,7 @@ pub fn changed_share(old: &Small, new: &Small) -> f32 {
         .0
         .iter()
         .zip(&new.0)
-        .filter(|(old, new)| {
-            (**old - old_mean - (**new - new_mean) * gain).abs() >= CELL_DIFFERS
-        })
+        .filter(|(old, new)| (**old - old_mean - (**new - new_mean) * gain).abs() >= CELL_DIFFERS)
         .count();
     different as f32 / old.0.len() as f32
 }
@@ -185,7 +183,14 @@ mod tests {
 
     #[test]
     fn what_flies_by_is_not_captioned() {
-        let pictures = [room(), somebody(10, 4), room(), room(), somebody(3, 6), room()];
+        let pictures = [
+            room(),
+            somebody(10, 4),
+            room(),
+            room(),
+            somebody(3, 6),
+            room(),
+        ];
         assert_eq!(captions(&mut detector(), &pictures), NEVER);
     }
 
@@ -193,7 +198,13 @@ mod tests {
     fn around_the_limit_it_does_not_chatter() {
         // 14 cells in a column: 0.032 of the picture a cell of width; between the limits.
         let pictures: Vec<_> = (0..100)
-            .map(|look| if look % 2 == 0 { somebody(8, 1) } else { room() })
+            .map(|look| {
+                if look % 2 == 0 {
+                    somebody(8, 1)
+                } else {
+                    room()
+                }
+            })
             .collect();
         assert_eq!(captions(&mut detector(), &pictures), NEVER);
         // Over the limit once, then between the limits: one caption.

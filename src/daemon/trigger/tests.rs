@@ -132,11 +132,7 @@ fn on_a_change_and_on_time_in_one() {
         .collect();
     assert_eq!(
         seen,
-        [
-            (0, Reason::Time),
-            (20, Reason::Scene),
-            (80, Reason::Time)
-        ]
+        [(0, Reason::Time), (20, Reason::Scene), (80, Reason::Time)]
     );
 }
 

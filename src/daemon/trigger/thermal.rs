@@ -43,7 +43,11 @@ impl Thermometer {
         let zones = fs::read_dir(&self.root).ok()?;
         zones
             .filter_map(Result::ok)
-            .filter(|zone| zone.file_name().as_encoded_bytes().starts_with(b"thermal_zone"))
+            .filter(|zone| {
+                zone.file_name()
+                    .as_encoded_bytes()
+                    .starts_with(b"thermal_zone")
+            })
             .filter_map(|zone| fs::read_to_string(zone.path().join("temp")).ok())
             .filter_map(|text| text.trim().parse::<f32>().ok())
             .map(|millidegrees| millidegrees / 1000.0)

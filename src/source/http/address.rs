@@ -24,7 +24,8 @@ impl Address {
                 "https is not spoken here; use kind = \"command\" with ffmpeg for such a camera"
                     .into()
             } else if strip_scheme(text, "rtsp").is_some() {
-                "rtsp is not spoken here; use kind = \"command\" with ffmpeg, see the example".into()
+                "rtsp is not spoken here; use kind = \"command\" with ffmpeg, see the example"
+                    .into()
             } else {
                 "expected http://host/path".into()
             });
@@ -32,9 +33,11 @@ impl Address {
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
         if authority.contains('@') {
-            return Err("a user or password in the address would be logged; put them into \
+            return Err(
+                "a user or password in the address would be logged; put them into \
                  source.username and source.password_file"
-                .into());
+                    .into(),
+            );
         }
         let path = path.split('#').next().unwrap_or_default();
         let target = if path.starts_with('/') {
@@ -134,7 +137,12 @@ mod tests {
         for (text, host, port, target) in [
             ("http://cam", "cam", 80, "/"),
             ("HTTP://cam:8080/a/b.jpg?x=1#y", "cam", 8080, "/a/b.jpg?x=1"),
-            ("http://10.0.0.2?action=stream", "10.0.0.2", 80, "/?action=stream"),
+            (
+                "http://10.0.0.2?action=stream",
+                "10.0.0.2",
+                80,
+                "/?action=stream",
+            ),
             ("http://[fe80::1]:81/s", "fe80::1", 81, "/s"),
         ] {
             let address = Address::parse(text).unwrap();

@@ -151,11 +151,14 @@ impl Chunk {
                 }
                 Ok(bytes > 0)
             }
-            Self::DataEnd => match take_line(buffer)? {
+            Self::DataEnd => match buffer.first() {
                 None => Ok(false),
-                Some(line) if line.is_empty() => {
-                    *self = Self::Size;
-                    Ok(true)
+                Some(b'\r' | b'\n') => {
+                    let line = take_line(buffer)?;
+                    if line.is_some() {
+                        *self = Self::Size;
+                    }
+                    Ok(line.is_some())
                 }
                 Some(_) => Err(Fault::Failed(
                     "a chunk is longer than its size; the server counts wrongly".into(),

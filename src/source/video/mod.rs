@@ -86,8 +86,7 @@ impl VideoSource {
         // is away, no process need start.
         let index = device_index(&self.device).map_err(|reason| self.lost(reason))?;
         // Not the file's name: after an upgrade another version stands there.
-        let program =
-            std::env::var_os(HELPER_VARIABLE).unwrap_or_else(|| "/proc/self/exe".into());
+        let program = std::env::var_os(HELPER_VARIABLE).unwrap_or_else(|| "/proc/self/exe".into());
         let mut arguments: Vec<OsString> = vec!["camera-helper".into()];
         for (option, number) in [
             ("--index", index),
@@ -100,7 +99,9 @@ impl VideoSource {
         }
         let running = Running::start(&program, &arguments, Stdio::piped()).map_err(|error| {
             let program = program.display();
-            self.lost(format!("the camera helper ({program}) can't be started: {error}"))
+            self.lost(format!(
+                "the camera helper ({program}) can't be started: {error}"
+            ))
         })?;
         self.stall.fresh();
         Ok((running, Reader::default()))

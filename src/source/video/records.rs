@@ -82,8 +82,9 @@ impl Reader {
         let Some(header) = self.buffer.get(..HEADER) else {
             return Ok(None);
         };
-        let number =
-            |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let number = |at: usize| {
+            u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+        };
         let (kind, width, height) = (header[0], number(1), number(5));
         let length = number(9) as usize;
         if !b"OJYBL".contains(&kind) || length > MAX_PAYLOAD {
