@@ -112,6 +112,7 @@ fn captions_of_the_default_pack() {
         ],
         &[
             ("--refs", refs),
+            ("--cache", folder.path().join("cache")),
             ("--images", data.join("images")),
             ("--save", saved.clone()),
         ],
