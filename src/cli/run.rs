@@ -11,9 +11,9 @@ use crate::daemon::clock::{Clock, SystemClock};
 use crate::daemon::config::{Config, SourceConfig, SourceKind};
 use crate::daemon::reload::Hangups;
 use crate::daemon::shutdown::Shutdown;
-use crate::daemon::trigger::button::{Button, listen};
+use crate::daemon::trigger::Trigger;
+use crate::daemon::trigger::button::listen;
 use crate::daemon::trigger::demand::DemandFlag;
-use crate::daemon::trigger::{Trigger, TriggerConfig};
 use crate::daemon::{self, Settings};
 use crate::publish::Publisher;
 use crate::publish::mqtt::MqttPublisher;
@@ -93,7 +93,10 @@ pub fn run(
         config.source.live.frozen_after,
         Arc::clone(&clock),
     );
-    listen_to_buttons(&config.trigger, &demand, &clock, &shutdown)?;
+    for button in config.trigger.buttons() {
+        listen(button, demand.clone(), Arc::clone(&clock), shutdown.clone())
+            .context("can't start a button's thread")?;
+    }
     // A frame that waited for longer is what a camera saw before it stalled.
     let max_age = (!source.every_frame_counts()).then_some(config.source.live.stall_after);
     let trigger = Trigger::new(config.trigger, Arc::clone(&clock)).with_max_age(max_age);
@@ -124,33 +127,6 @@ pub fn run(
         "stopped"
     );
     Ok(ExitCode::SUCCESS)
-}
-
-/// Starts a thread for each button of the configuration.
-fn listen_to_buttons(
-    config: &TriggerConfig,
-    demand: &DemandFlag,
-    clock: &Arc<dyn Clock>,
-    shutdown: &Shutdown,
-) -> anyhow::Result<()> {
-    let mut buttons: Vec<Box<dyn Button>> = Vec::new();
-    #[cfg(feature = "gpio")]
-    if let Some(gpio) = config.gpio.clone() {
-        buttons.push(Box::new(crate::daemon::trigger::gpio::GpioButton::new(
-            gpio,
-        )));
-    }
-    #[cfg(feature = "input")]
-    if let Some(input) = config.input.clone() {
-        buttons.push(Box::new(crate::daemon::trigger::input::KeyButton::new(
-            input,
-        )));
-    }
-    for button in buttons {
-        listen(button, demand.clone(), Arc::clone(clock), shutdown.clone())
-            .context("can't start a button's thread")?;
-    }
-    Ok(())
 }
 
 /// The source that the configuration describes. Nothing is opened before its first frame is

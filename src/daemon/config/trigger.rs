@@ -105,6 +105,10 @@ pub(super) fn check(
         Hours::parse(text.as_ref())
             .map_err(|problem| place.invalid("trigger.quiet", text.span(), problem))
     });
+    #[cfg(not(feature = "gpio"))]
+    refuse(place, "gpio", raw.gpio.as_ref().map(Spanned::span))?;
+    #[cfg(not(feature = "input"))]
+    refuse(place, "input", raw.input.as_ref().map(Spanned::span))?;
     Ok(TriggerConfig {
         every,
         scene_change,
@@ -119,13 +123,6 @@ pub(super) fn check(
             .input
             .map(|input| input_config(input.into_inner(), place))
             .transpose()?,
-    })
-    .and_then(|config| {
-        #[cfg(not(feature = "gpio"))]
-        refuse(place, "gpio", raw.gpio.map(|gpio| gpio.span()))?;
-        #[cfg(not(feature = "input"))]
-        refuse(place, "input", raw.input.map(|input| input.span()))?;
-        Ok(config)
     })
 }
 

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::button::Button;
 use self::demand::Press;
 use self::quiet::{Hours, Quiet};
 use self::scene::SceneDetector;
@@ -73,6 +74,26 @@ impl Default for TriggerConfig {
             #[cfg(feature = "input")]
             input: None,
         }
+    }
+}
+
+impl TriggerConfig {
+    /// The buttons that are configured.
+    #[must_use]
+    pub fn buttons(&self) -> Vec<Box<dyn Button>> {
+        #[cfg(feature = "gpio")]
+        let gpio = self.gpio.clone().map(gpio::GpioButton::new);
+        #[cfg(feature = "gpio")]
+        let gpio = gpio.map(|button| Box::new(button) as Box<dyn Button>);
+        #[cfg(not(feature = "gpio"))]
+        let gpio = None;
+        #[cfg(feature = "input")]
+        let key = self.input.clone().map(input::KeyButton::new);
+        #[cfg(feature = "input")]
+        let key = key.map(|button| Box::new(button) as Box<dyn Button>);
+        #[cfg(not(feature = "input"))]
+        let key = None;
+        [gpio, key].into_iter().flatten().collect()
     }
 }
 
