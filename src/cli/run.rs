@@ -26,7 +26,7 @@ use crate::source::state::StateCell;
 use crate::source::supervised::Supervised;
 
 /// Caption the frames of a source until stopped (SIGTERM, Ctrl-C); SIGHUP loads the pack again,
-/// SIGUSR2 captions the next frame whatever [trigger] says
+/// SIGUSR2 captions the next frame whatever the trigger says
 #[derive(Debug, Clone, clap::Args)]
 pub struct RunArgs {
     /// The configuration (TOML); docs/captiond.toml is an example with every key

@@ -7,7 +7,7 @@
 //! Two limits keep it from chattering (hysteresis): a change begins above the upper one, and is
 //! over without a caption if the share falls below the lower one (a bird has flown by). In
 //! between the detector waits for the scene to settle, so that the caption is of the person who
-//! has come in and not of the blur in the door; but not for longer than [`SETTLE_WITHIN`].
+//! has come in and not of the blur in the door; but not for longer than two seconds.
 
 use std::time::Duration;
 
