@@ -47,7 +47,7 @@ pub struct FrameQuality {
     /// sharp, per pixel of the grey version: the root of sum (g(p+u) - 2 g(p) + g(p-u))^2 over
     /// sum ((g(p+u) - g(p-u)) / 2)^2, least of four directions u and of two scales.
     ///
-    /// Around 1.4 for photographs; edges under a Gaussian blur of s pixels have 1 / (s sqrt 2). The
+    /// Around 1.4 for photographs; across an edge under a Gaussian blur of s pixels 1 / (s sqrt 2). The
     /// numerator is the energy of the Laplacian, the usual measure of focus (Pech-Pacheco et al.,
     /// ICPR 2000), but of one direction at a time, since motion blurs only one. The denominator
     /// makes it independent of contrast, and of how many edges there are.
