@@ -107,7 +107,7 @@ fn the_manifest_is_checked_key_by_key() {
     let work = tempfile::tempdir().unwrap();
     let whole = whole_pack(work.path());
     let image_table = "[files.\"image.onnx\"]";
-    let cases: [(&str, &str, &[&str]); 20] = [
+    let cases: [(&str, &str, &[&str]); 22] = [
         (
             "format = 1",
             "format = 2",
