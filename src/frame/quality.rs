@@ -26,7 +26,7 @@ pub const LEAST_LIGHT: f32 = 0.06;
 /// Below this [`FrameQuality::detail`] a frame shows nothing.
 pub const LEAST_DETAIL: f32 = 0.1;
 /// Below this [`FrameQuality::sharpness`] a frame is blurred.
-pub const LEAST_SHARPNESS: f32 = 0.5;
+pub const LEAST_SHARPNESS: f32 = 0.6;
 
 /// What a frame is like, apart from what it shows. Grey values are those of the file (with its
 /// gamma), from 0 (black) to 1 (white).
