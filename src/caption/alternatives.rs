@@ -8,7 +8,7 @@ use crate::{captioner::Neighbour, datastore::dot};
 /// The most alternatives: more can't be listened to.
 pub const MOST: usize = 3;
 
-/// Captions whose centred embeddings have at least this cosine say the same. Chosen on 400 dev
+/// Captions whose centred embeddings have at least this cosine say the same. Chosen on dev
 /// photographs: docs/benchmarks.md.
 pub const AGREE: f32 = 0.4;
 

@@ -26,7 +26,7 @@ pub const LEAST_LIGHT: f32 = 0.06;
 /// Below this [`FrameQuality::detail`] a frame shows nothing.
 pub const LEAST_DETAIL: f32 = 0.1;
 /// Below this [`FrameQuality::sharpness`] a frame is blurred.
-pub const LEAST_SHARPNESS: f32 = 0.5;
+pub const LEAST_SHARPNESS: f32 = 0.6;
 
 /// What a frame is like, apart from what it shows. Grey values are those of the file (with its
 /// gamma), from 0 (black) to 1 (white).
@@ -47,8 +47,8 @@ pub struct FrameQuality {
     /// sharp, per pixel of the grey version: the root of sum (g(p+u) - 2 g(p) + g(p-u))^2 over
     /// sum ((g(p+u) - g(p-u)) / 2)^2, least of four directions u and of two scales.
     ///
-    /// Around 1.4 for photographs; an edge under a Gaussian blur of s pixels has 1 / (s sqrt 2) across
-    /// it, and along a diagonal, the least, 1 / (2 s). The numerator is the energy of the Laplacian, the usual measure of focus (Pech-Pacheco et al.,
+    /// Around 1.4 for photographs; across an edge under a Gaussian blur of s pixels 1 / (s sqrt 2). The
+    /// numerator is the energy of the Laplacian, the usual measure of focus (Pech-Pacheco et al.,
     /// ICPR 2000), but of one direction at a time, since motion blurs only one. The denominator
     /// makes it independent of contrast, and of how many edges there are.
     pub sharpness: f32,

@@ -137,8 +137,7 @@ fn sharpness_depends_on_blur_alone() {
 
 #[test]
 fn a_blurred_edge_has_the_sharpness_of_the_formula() {
-    // An edge under a Gaussian of s pixels has the slope of that Gaussian: 1 / (s sqrt 2) across it, and
-    // along a diagonal, where it's wider by sqrt 2, 1 / (2 s). The least direction counts.
+    // An edge under a Gaussian of s pixels has the slope of that Gaussian.
     for s in [3.0f32, 5.0] {
         let mut value = 0.2;
         let profile: Vec<f32> = (0..160)
@@ -153,8 +152,21 @@ fn a_blurred_edge_has_the_sharpness_of_the_formula() {
             height: 120,
             values: profile.iter().copied().cycle().take(160 * 120).collect(),
         };
-        let (found, expected) = (edge.sharpness().unwrap(), 1.0 / (2.0 * s));
-        assert!((found / expected - 1.0).abs() < 0.05, "{found} {expected}");
+        let across = 1.0 / (s * 2f32.sqrt());
+        for (dx, dy, expected) in [
+            (1, 0, Some(across)),
+            // Along the edge nothing changes; aslant it is wider by sqrt 2.
+            (0, 1, None),
+            (1, 1, Some(across / 2f32.sqrt())),
+            (1, -1, Some(across / 2f32.sqrt())),
+        ] {
+            let found = edge.sharpness_along(dx, dy);
+            let near = match (found, expected) {
+                (Some(found), Some(expected)) => (found / expected - 1.0).abs() < 0.05,
+                (found, expected) => found == expected,
+            };
+            assert!(near, "{dx} {dy}: {found:?} {expected:?}");
+        }
     }
 }
 
