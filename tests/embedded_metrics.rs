@@ -226,7 +226,7 @@ fn coco_and_vizwiz() {
     let quality = "Quality issues are too severe to recognize visual content.";
     let vizwiz = |id: u64, image: u64, caption: &str, rejected: bool, precanned: bool| {
         json!({"id": id, "image_id": image, "caption": caption, "is_rejected": rejected,
-            "is_precanned": precanned, "text_detected": id % 2 == 0})
+            "is_precanned": precanned, "text_detected": id > 3})
     };
     let vizwiz = json!({"info": {}, "images": [
         {"id": 0, "file_name": "red_1.png", "vizwiz_url": "x", "text_detected": true},
