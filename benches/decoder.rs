@@ -6,6 +6,9 @@
 //! this thread was on a processor, medians over captions: the clock would measure the machine's other
 //! users.
 
+#[path = "support/processor.rs"]
+mod processor;
+
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -14,6 +17,7 @@ use captiond::{
     engine::tract::TractEngine,
     pack::Pack,
 };
+use processor::busy;
 
 /// Captions that are timed, after some that warm up.
 const CAPTIONS: usize = 60;
@@ -122,10 +126,4 @@ fn wave(length: usize, pace: f32) -> Vec<f32> {
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-/// Milliseconds that this thread was on a processor.
-fn busy() -> f64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
 }
