@@ -26,6 +26,8 @@ enum Command {
     Run(cli::run::RunArgs),
     /// Fit a pack's realignment on image-caption pairs.
     Fit(cli::fit::FitArgs),
+    /// Fit a pack's confidence on people's votes.
+    Calibrate(cli::calibrate::CalibrateArgs),
     /// Make a pack's datastore.
     #[command(subcommand)]
     Datastore(cli::datastore::DatastoreCommand),
@@ -52,6 +54,9 @@ fn run_daemon(args: &cli::run::RunArgs) -> anyhow::Result<ExitCode> {
         let mut captioner = Captioner::load(&pack, &TractEngine)?;
         captioner.set_thresholds(thresholds);
         captioner.gate(true);
+        if let Some(warning) = captioner.warning() {
+            tracing::warn!("{warning}");
+        }
         Ok(Box::new(captioner) as Box<dyn Describe>)
     })
 }
@@ -61,6 +66,7 @@ fn main() -> ExitCode {
         Command::Caption(args) => cli::caption::run(&args),
         Command::Run(args) => run_daemon(&args),
         Command::Fit(args) => cli::fit::run(&args),
+        Command::Calibrate(args) => cli::calibrate::run(&args),
         Command::Datastore(command) => cli::datastore::run(&command),
         Command::Embed(args) => cli::embed::run(&args),
         Command::Eval(command) => cli::eval::run(&command),

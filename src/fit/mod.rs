@@ -6,6 +6,7 @@ pub mod cache;
 pub mod embed;
 pub mod gram;
 pub mod landmarks;
+pub mod logistic;
 pub mod pairs;
 pub mod recall;
 pub mod solve;

@@ -46,7 +46,8 @@ pub struct Manifest {
     /// What is said around a caption, or in its place. Default: English.
     #[serde(default)]
     pub phrases: Phrases,
-    /// Maps scores to a probability. Default: none, confidences are not calibrated.
+    /// From scores to a probability. Default: none, confidences are not calibrated (`captiond calibrate`
+    /// makes one).
     pub calibration: Option<PartFile>,
     /// Every file of the pack, by its path within the folder.
     pub files: BTreeMap<String, FileEntry>,
