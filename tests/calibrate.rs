@@ -149,6 +149,7 @@ fn own_captions_teach_it_not_to_boast() {
     let promised = |r: &Value| r["confidence"].as_f64().unwrap();
     assert!(promised(boast) > accepted + 0.1, "{boast}");
     assert!((promised(own) - accepted).abs() < 0.05, "{own}");
+    assert!(report["own_by_folder"].as_object().unwrap().is_empty());
     assert_eq!(own["coverage"].as_array().unwrap().len(), 20);
     let svg = fs::read_to_string(shop.file("diagram.svg")).unwrap();
     assert!(svg.contains("own captions, by votes alone"));

@@ -4,6 +4,7 @@ mod own;
 mod votes;
 
 use std::{
+    collections::{BTreeMap, HashMap},
     fmt::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -64,7 +65,9 @@ pub struct CalibrateArgs {
     captions: Option<PathBuf>,
     /// Images with references, which the pack captions itself: what it says differs from what people
     /// vote on, and without this the confidence promises too much. The decoder must not have been
-    /// trained on them. TSV, Flickr8k token file, COCO or Karpathy JSON.
+    /// trained on them. TSV, Flickr8k token file, COCO or Karpathy JSON. Copies of a picture, say blurred
+    /// ones, go by the same file name in another folder: they are kept together in the cross-validation,
+    /// and each folder is reported.
     #[arg(long, value_name = "FILE")]
     own: Option<PathBuf>,
     /// Split of a Karpathy JSON in --own. Default: train.
@@ -111,6 +114,8 @@ struct Report {
     votes: Reliability,
     /// Confidence of the pack's own captions, against the rule.
     own: Option<Reliability>,
+    /// The same for each folder of images, where there are several.
+    own_by_folder: BTreeMap<String, Reliability>,
     /// What the regression on votes alone would promise of them.
     own_by_votes_alone: Option<Reliability>,
     /// How well the rule agrees with experts.
@@ -223,30 +228,31 @@ fn fitted(
     let mut report = Report {
         votes: reliability(probabilities.into_iter().zip(accepted))?,
         own: None,
+        own_by_folder: BTreeMap::new(),
         own_by_votes_alone: None,
         rule: None,
     };
     let Some(own) = own else {
         return Ok((report, calibration));
     };
+    let mut places: HashMap<&str, usize> = HashMap::new();
     let rows: Vec<Row> = own
         .iter()
-        .enumerate()
-        .map(|(image, caption)| {
+        .map(|caption| {
+            let next = places.len();
             let votes = calibration.vote_log_odds(&caption.features);
             let value = |feature| own_value(&caption.features, votes, feature);
             Row {
                 values: values(&Feature::OF_OWN, value),
                 accepted: caption.likeness >= args.acceptable,
-                image,
+                image: *places.entry(caption.picture()).or_insert(next),
             }
         })
         .collect();
     let context = "the pack's own captions";
     let probabilities = logistic::cross_validated(&Feature::OF_OWN, &rows, args.folds, args.seed)
         .context(context)?;
-    let accepted = rows.iter().map(|row| row.accepted);
-    report.own = Some(reliability(probabilities.into_iter().zip(accepted))?);
+    report.put_own(args, own, &probabilities)?;
     report.own_by_votes_alone = Some(by_votes_alone(args, &calibration, own)?);
     calibration.own = Some(logistic::fit(&Feature::OF_OWN, rows.iter()).context(context)?);
     Ok((report, calibration))
@@ -263,20 +269,46 @@ fn measured(
     let votes = voted
         .iter()
         .map(|vote| (by_votes(&vote.features), vote.accepted));
-    let judged = |own: &[OwnCaption]| {
-        reliability(own.iter().map(|caption| {
-            let accepted = caption.likeness >= args.acceptable;
-            (calibration.probability(&caption.features), accepted)
-        }))
-    };
-    Ok(Report {
+    let mut report = Report {
         votes: reliability(votes)?,
-        own: own.map(judged).transpose()?,
-        own_by_votes_alone: own
-            .map(|own| by_votes_alone(args, calibration, own))
-            .transpose()?,
+        own: None,
+        own_by_folder: BTreeMap::new(),
+        own_by_votes_alone: None,
         rule: None,
-    })
+    };
+    if let Some(own) = own {
+        let probability = |caption: &OwnCaption| calibration.probability(&caption.features);
+        let probabilities: Vec<f64> = own.iter().map(probability).collect();
+        report.put_own(args, own, &probabilities)?;
+        report.own_by_votes_alone = Some(by_votes_alone(args, calibration, own)?);
+    }
+    Ok(report)
+}
+
+impl Report {
+    /// Puts in what the pack's own captions are worth, together and by folder.
+    fn put_own(
+        &mut self,
+        args: &CalibrateArgs,
+        own: &[OwnCaption],
+        probabilities: &[f64],
+    ) -> Result<()> {
+        let mut folders: BTreeMap<&str, Vec<(f64, bool)>> = BTreeMap::new();
+        for (caption, probability) in own.iter().zip(probabilities) {
+            let accepted = caption.likeness >= args.acceptable;
+            let folder = folders.entry(caption.folder()).or_default();
+            folder.push((*probability, accepted));
+        }
+        self.own = Some(reliability(folders.values().flatten().copied())?);
+        if folders.len() > 1 {
+            for (folder, rows) in folders {
+                let name = format!("own captions, {folder}");
+                self.own_by_folder
+                    .insert(name, reliability(rows.into_iter())?);
+            }
+        }
+        Ok(())
+    }
 }
 
 fn by_votes_alone(
@@ -351,6 +383,9 @@ fn print(report: &Report) {
     line("people's votes", &report.votes);
     if let Some(own) = &report.own {
         line("own captions", own);
+    }
+    for (name, own) in &report.own_by_folder {
+        line(name, own);
     }
     if let Some(own) = &report.own_by_votes_alone {
         line("own captions, by votes alone", own);

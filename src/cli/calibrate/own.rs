@@ -26,7 +26,7 @@ pub const ACCEPTABLE: f32 = 0.46;
 /// A caption of the pack, judged.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OwnCaption {
-    /// The image.
+    /// The image's file.
     pub image: String,
     /// What the pack says.
     pub caption: String,
@@ -36,7 +36,26 @@ pub struct OwnCaption {
     pub likeness: f32,
 }
 
-/// Captions every image and compares with its references.
+impl OwnCaption {
+    /// The picture that the file shows: a plain and a blurred copy have one name in two folders.
+    pub fn picture(&self) -> &str {
+        let path = Path::new(&self.image);
+        path.file_stem()
+            .and_then(|stem| stem.to_str())
+            .unwrap_or(&self.image)
+    }
+
+    /// The folder that the file is in, empty without one.
+    pub fn folder(&self) -> &str {
+        let path = Path::new(&self.image);
+        path.parent()
+            .and_then(|folder| folder.to_str())
+            .unwrap_or_default()
+    }
+}
+
+/// Captions every image and compares with its references. Images that the quality gate refuses are left
+/// out, as the daemon says nothing of them.
 ///
 /// # Errors
 /// When the pack can't be used, or an image is missing or damaged (names it).
@@ -62,6 +81,9 @@ pub fn captions(
     for (((pair, said), embedding), references) in
         pairs.iter().zip(said).zip(embedded).zip(&references)
     {
+        if said.quality.flaw().is_some() {
+            continue;
+        }
         own.push(OwnCaption {
             likeness: likeness(&realignment, &embedding, references)
                 .with_context(|| format!("{}: no reference", pair.image))?,
@@ -168,6 +190,19 @@ fn agreement(outcomes: &[(bool, bool)]) -> RuleAgreement {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn copies_of_a_picture_are_known_by_their_name() {
+        let own = |image: &str| OwnCaption {
+            image: image.into(),
+            caption: String::new(),
+            features: Features::default(),
+            likeness: 0.0,
+        };
+        let (plain, blurred) = (own("cup.1.jpg"), own("bad/blurred/cup.1.png"));
+        assert_eq!(plain.picture(), blurred.picture());
+        assert_eq!((plain.folder(), blurred.folder()), ("", "bad/blurred"));
+    }
 
     #[test]
     fn agreement_by_hand() {
