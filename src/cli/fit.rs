@@ -300,7 +300,13 @@ fn fit_pairs(args: &FitArgs, pack: &Pack) -> Result<ExitCode> {
     }
     args.add_evaluated(&embedder, &mut held_out)?;
     let lambda = args.lambda.map_or(Lambda::Chosen, Lambda::Given);
-    let mut report = fit::report(&fitted, &held_out, lambda, &args.recipe())?;
+    let mut report = fit::report(
+        &fitted,
+        &held_out,
+        lambda,
+        &args.recipe(),
+        pack.manifest.has_common_space(),
+    )?;
     let lambda = report.lambda;
     if second {
         let map = second_stage(args, &fitted, &kept, lambda)?;

@@ -42,7 +42,7 @@ pub enum Lambda {
 pub struct ReportRow {
     /// "before", or a map kind with its lambda.
     pub map: String,
-    /// `None` where the two embeddings differ in dimension and can't be compared unrealigned.
+    /// `None` where the towers have no common space, so that nothing can be compared unrealigned.
     pub recall: Option<Recall>,
 }
 
@@ -61,7 +61,8 @@ pub struct Report {
     pub lambda: f64,
 }
 
-/// Fits every kind on `fitted` and measures it on `held_out`.
+/// Fits every kind on `fitted` and measures it on `held_out`; beside them the recall without a map, where
+/// the towers have a common space.
 ///
 /// # Errors
 /// When there is nothing to fit or to measure on, or the arithmetic fails.
@@ -70,6 +71,7 @@ pub fn report(
     held_out: &EmbeddedPairs,
     lambda: Lambda,
     recipe: &Recipe,
+    common_space: bool,
 ) -> Result<Report> {
     if held_out.images.is_empty() {
         bail!(
@@ -80,7 +82,7 @@ pub fn report(
         let map = realignment(fitted, recipe.choice(kind, lambda), recipe)?;
         Ok(held_out.recall(&map))
     };
-    let before = (fitted.image_dimension() == fitted.text_dimension()).then(|| {
+    let before = common_space.then(|| {
         let images: Vec<Vec<f32>> = held_out.images.iter().map(|(e, _)| e.clone()).collect();
         recall::recall(&images, &held_out.captions, &held_out.owners())
     });
@@ -242,10 +244,7 @@ impl fmt::Display for Report {
                     }
                     writeln!(f)?;
                 }
-                None => writeln!(
-                    f,
-                    "  not comparable: the two embeddings differ in dimension"
-                )?,
+                None => writeln!(f, "  not comparable: the towers have no common space")?,
             }
         }
         Ok(())

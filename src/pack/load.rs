@@ -177,6 +177,16 @@ impl Pack {
                 "a token id, for pooling = \"end-of-text\"",
             ));
         }
+        if m.common_space == Some(true) && image.dimension != text.dimension {
+            return Err(wrong(
+                "common_space",
+                format!(
+                    "true, with dimensions {} and {}",
+                    image.dimension, text.dimension
+                ),
+                "towers of one dimension, or false",
+            ));
+        }
         let caption = &m.caption;
         if caption.candidates == 0 || caption.neighbours == 0 {
             let found = format!(
