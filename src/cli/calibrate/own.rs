@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use indicatif::ProgressBar;
 
 use crate::{
@@ -78,10 +78,12 @@ pub fn captions(
     let embedded = embedder.captions(&TractEngine, &texts)?;
     let references = grouped(embedder, pairs.iter().map(|pair| &pair.captions))?;
     let mut own = Vec::with_capacity(said.len());
+    let mut left_out = 0;
     for (((pair, said), embedding), references) in
         pairs.iter().zip(said).zip(embedded).zip(&references)
     {
         if said.quality.flaw().is_some() {
+            left_out += 1;
             continue;
         }
         own.push(OwnCaption {
@@ -93,6 +95,15 @@ pub fn captions(
             image: pair.image.clone(),
             caption: said.caption,
         });
+    }
+    if left_out > 0 {
+        eprintln!(
+            "captiond: {left_out} of {} pictures are left out: too dark, bright, blurred or plain to be captioned",
+            pairs.len()
+        );
+    }
+    if own.is_empty() {
+        bail!("no picture is left");
     }
     Ok(own)
 }
