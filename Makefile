@@ -58,7 +58,7 @@ samples: $(VENV)/ready ## render tests/samples again
 	$(VENV)/bin/python tests/samples/draw.py
 
 install: ## install the Debian packages that are missing
-	@.ci/install libclang-dev mosquitto mosquitto-clients gcc libc6-dev
+	@.ci/install libclang-dev mosquitto mosquitto-clients openssl gcc libc6-dev
 
 # Wheels by version and hash, CPython 3.11 as in Debian 12; several gigabytes, PyTorch is among them.
 $(VENV)/ready: models/requirements.txt

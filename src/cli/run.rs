@@ -10,11 +10,12 @@ use crate::caption::wording::Thresholds;
 use crate::captioner::Describe;
 use crate::daemon::clock::{Clock, SystemClock};
 use crate::daemon::config::{Config, SourceConfig};
+use crate::daemon::controls::Controls;
 use crate::daemon::reload::Hangups;
 use crate::daemon::shutdown::Shutdown;
-use crate::daemon::{self, Settings};
+use crate::daemon::{self, Counters, Settings};
 use crate::publish::Publisher;
-use crate::publish::mqtt::MqttPublisher;
+use crate::publish::mqtt::{MqttPublisher, Surroundings};
 use crate::publish::stdout::JsonLines;
 use crate::source::FrameSource;
 use crate::source::command::CommandSource;
@@ -71,10 +72,19 @@ pub fn run(
     if args.stdout {
         publishers.push(Arc::new(JsonLines::stdout()));
     }
+    let controls = Controls::new(config.controls);
+    let counters = Arc::new(Counters::default());
     if let Some(mqtt) = config.mqtt {
+        let around = Surroundings {
+            device: config.device.clone(),
+            home_assistant: config.home_assistant,
+            controls: controls.clone(),
+            counters: Arc::clone(&counters),
+            clock: Arc::clone(&clock),
+            shutdown: shutdown.clone(),
+        };
         let publisher =
-            MqttPublisher::start(mqtt, &config.device, Arc::clone(&clock), shutdown.clone())
-                .context("can't start the MQTT thread")?;
+            MqttPublisher::start(mqtt, around).context("can't start the MQTT threads")?;
         publishers.push(Arc::new(publisher));
     }
     let source = open(&config.source, &clock);
@@ -86,7 +96,8 @@ pub fn run(
     );
     let settings = Settings {
         device: config.device,
-        interval: config.interval,
+        controls,
+        counters,
     };
     let tally = daemon::run(
         settings,
@@ -100,6 +111,7 @@ pub fn run(
         captioned = tally.captioned,
         overtaken = tally.overtaken,
         bad = tally.bad,
+        withheld = tally.withheld,
         "stopped"
     );
     Ok(ExitCode::SUCCESS)

@@ -7,6 +7,7 @@ use std::fmt::Debug;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::bell::Bell;
 use super::shutdown::Shutdown;
 
 /// Where the daemon gets its time from.
@@ -19,6 +20,9 @@ pub trait Clock: Debug + Send + Sync {
 
     /// Waits, but no longer than until a shutdown is asked for; true if it was.
     fn wait(&self, duration: Duration, shutdown: &Shutdown) -> bool;
+
+    /// Waits, but no longer than until `bell` is rung after its first `seen` times.
+    fn wait_on(&self, duration: Duration, bell: &Bell, seen: u64);
 }
 
 /// The operating system's clocks.
@@ -54,6 +58,10 @@ impl Clock for SystemClock {
 
     fn wait(&self, duration: Duration, shutdown: &Shutdown) -> bool {
         shutdown.wait_timeout(duration)
+    }
+
+    fn wait_on(&self, duration: Duration, bell: &Bell, seen: u64) {
+        bell.wait(duration, seen);
     }
 }
 
@@ -108,6 +116,19 @@ impl FakeClock {
         self.lock().waits.clone()
     }
 
+    fn pass(&self, duration: Duration) {
+        let number = {
+            let mut now = self.lock();
+            now.monotonic += duration;
+            now.wall += duration;
+            now.waits.push(duration);
+            now.waits.len()
+        };
+        (self.on_wait)(number);
+        // Time costs nothing here, so a loop around a wait must not starve the other threads.
+        std::thread::yield_now();
+    }
+
     fn lock(&self) -> MutexGuard<'_, FakeNow> {
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -131,17 +152,12 @@ impl Clock for FakeClock {
     }
 
     fn wait(&self, duration: Duration, shutdown: &Shutdown) -> bool {
-        let number = {
-            let mut now = self.lock();
-            now.monotonic += duration;
-            now.wall += duration;
-            now.waits.push(duration);
-            now.waits.len()
-        };
-        (self.on_wait)(number);
-        // Time costs nothing here, so a loop around a wait must not starve the other threads.
-        std::thread::yield_now();
+        self.pass(duration);
         shutdown.requested()
+    }
+
+    fn wait_on(&self, duration: Duration, _: &Bell, _: u64) {
+        self.pass(duration);
     }
 }
 
