@@ -36,6 +36,7 @@ fn a_subscriber_sees_status_caption_and_event() {
     let time = message["time"].take();
     assert!(humantime::parse_rfc3339(time.as_str().unwrap()).is_ok());
     message["ms"].take();
+    assert!(message["time_synchronised"].take().is_boolean());
     assert_eq!(
         message,
         json!({
@@ -55,6 +56,7 @@ fn a_subscriber_sees_status_caption_and_event() {
             "pack": "fake 1.0.0",
             "origin": "a.jpg",
             "time": null,
+            "time_synchronised": null,
             "sequence": 1,
         })
     );

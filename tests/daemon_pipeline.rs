@@ -15,6 +15,7 @@ use captiond::cli::run::{RunArgs, run};
 use captiond::daemon::clock::{Clock, FakeClock, SystemClock};
 use captiond::daemon::config::MqttConfig;
 use captiond::daemon::controls::{Controls, Values};
+use captiond::daemon::life::Life;
 use captiond::daemon::shutdown::Shutdown;
 use captiond::daemon::{self, Counters, Settings, Tally};
 use captiond::frame::FrameQuality;
@@ -66,6 +67,7 @@ fn with_controls(controls: &Controls) -> Settings {
         device: "porch".into(),
         controls: controls.clone(),
         counters: Arc::new(Counters::default()),
+        life: Arc::new(Life::untold(Arc::new(SystemClock::new()))),
     }
 }
 
@@ -519,6 +521,7 @@ fn an_oversized_message_is_refused_before_it_can_break_the_connection() {
         pack: "test 1",
         origin: "test",
         time: "2026-01-01T00:00:00.000Z".into(),
+        time_synchronised: true,
         sequence,
     };
     let huge = "x".repeat(300_000);

@@ -2,6 +2,8 @@
 //! of who isn't.
 
 mod support;
+#[path = "support/tiny.rs"]
+mod tiny;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,9 +11,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use serde_json::Value;
 use support::broker::{Broker, free_port, program};
 use support::process::{Daemon, be_the_daemon};
 use support::{drop_in, folder_config, jpeg, until};
+use tiny::Captiond;
 
 #[test]
 fn the_daemon_as_a_child() {
@@ -132,6 +136,33 @@ fn with_both_certificates_captions_arrive() {
     );
     // TLS spoken to the plain port.
     refused(folder, broker.port, OURS, &["mqtt.port"]);
+
+    // `captiond check` takes the same way.
+    let tried = |tls: &str, port| {
+        let file = folder.join("check.toml");
+        fs::write(
+            &file,
+            folder_config(folder, port, &format!("[mqtt.tls]\n{tls}")),
+        )
+        .unwrap();
+        let output = Captiond::new(&["check", "--json"])
+            .path("--config", &file)
+            .output();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let checks = report["checks"].as_array().unwrap();
+        let broker = checks.iter().find(|check| check["name"] == "broker");
+        broker.unwrap().clone()
+    };
+    let well = tried(OURS, port);
+    assert_eq!(well["state"], "ok", "{well}");
+    let without = tried("ca_file = \"ca.pem\"", port);
+    assert_eq!(without["state"], "problem", "{without}");
+    let found = without["found"].as_str().unwrap();
+    assert!(
+        found.contains("mqtt.tls.client_certificate_file"),
+        "{found}"
+    );
+    assert!(without["todo"].as_str().unwrap().contains("[mqtt.tls]"));
 }
 
 #[test]

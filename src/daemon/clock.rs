@@ -4,11 +4,21 @@
 //! clock starts in the past and jumps by years once NTP answers. The wall clock is for messages.
 
 use std::fmt::Debug;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::bell::Bell;
 use super::shutdown::Shutdown;
+
+/// Files whose presence says that a time server has set the wall clock since the start:
+/// systemd-timesyncd makes the first; the second comes from captiond-clock.service (`systemd/`),
+/// which waits for any other client. The kernel's own flag would need adjtimex(2), which the unit's
+/// ProtectClock= forbids.
+pub const SYNCHRONISED: [&str; 2] = [
+    "/run/systemd/timesync/synchronized",
+    "/run/captiond-clock/synchronised",
+];
 
 /// Where the daemon gets its time from.
 pub trait Clock: Debug + Send + Sync {
@@ -17,6 +27,9 @@ pub trait Clock: Debug + Send + Sync {
 
     /// The date, for messages. May jump both ways.
     fn wall(&self) -> SystemTime;
+
+    /// Whether the date is known to be right: a time server has set it since the start.
+    fn synchronised(&self) -> bool;
 
     /// Waits, but no longer than until a shutdown is asked for; true if it was.
     fn wait(&self, duration: Duration, shutdown: &Shutdown) -> bool;
@@ -56,6 +69,10 @@ impl Clock for SystemClock {
         SystemTime::now()
     }
 
+    fn synchronised(&self) -> bool {
+        SYNCHRONISED.iter().any(|file| Path::new(file).exists())
+    }
+
     fn wait(&self, duration: Duration, shutdown: &Shutdown) -> bool {
         shutdown.wait_timeout(duration)
     }
@@ -75,6 +92,7 @@ pub struct FakeClock {
 struct FakeNow {
     monotonic: Duration,
     wall: SystemTime,
+    synchronised: bool,
     waits: Vec<Duration>,
 }
 
@@ -92,6 +110,7 @@ impl FakeClock {
             now: Mutex::new(FakeNow {
                 monotonic: Duration::ZERO,
                 wall,
+                synchronised: false,
                 waits: Vec::new(),
             }),
             on_wait: Box::new(on_wait),
@@ -107,7 +126,9 @@ impl FakeClock {
 
     /// Sets the date, as NTP does; the monotonic clock doesn't notice.
     pub fn set_wall(&self, wall: SystemTime) {
-        self.lock().wall = wall;
+        let mut now = self.lock();
+        now.wall = wall;
+        now.synchronised = true;
     }
 
     /// Every wait so far, as asked for.
@@ -151,6 +172,10 @@ impl Clock for FakeClock {
         self.lock().wall
     }
 
+    fn synchronised(&self) -> bool {
+        self.lock().synchronised
+    }
+
     fn wait(&self, duration: Duration, shutdown: &Shutdown) -> bool {
         self.pass(duration);
         shutdown.requested()
@@ -171,7 +196,9 @@ mod tests {
         let shutdown = Shutdown::new();
         assert!(!clock.wait(Duration::from_secs(3600), &shutdown));
         assert_eq!(clock.monotonic(), Duration::from_secs(3600));
+        assert!(!clock.synchronised());
         clock.set_wall(SystemTime::UNIX_EPOCH);
+        assert!(clock.synchronised());
         assert_eq!(clock.monotonic(), Duration::from_secs(3600));
         shutdown.request();
         assert!(clock.wait(Duration::from_secs(1), &shutdown));

@@ -58,6 +58,9 @@ impl Default for Values {
 /// Called after each change of a value, from the thread that made it.
 type Listener = Box<dyn Fn(&Values) + Send + Sync>;
 
+/// Called when a caption is asked for, from the thread that asks.
+type Asked = Box<dyn Fn() + Send + Sync>;
+
 /// The settings, shared. Clones are handles to the same ones.
 #[derive(Clone, Default)]
 pub struct Controls {
@@ -68,6 +71,7 @@ pub struct Controls {
 struct Shared {
     state: Mutex<State>,
     listeners: Mutex<Vec<Listener>>,
+    asked: Mutex<Vec<Asked>>,
     bell: Bell,
 }
 
@@ -124,8 +128,21 @@ impl Controls {
     /// Asks for a caption of the next frame: at once, whatever `interval` and `enabled` say.
     /// Asking again before it's there changes nothing.
     pub fn describe(&self) {
+        let asked = self.shared.asked.lock();
+        for listener in asked.unwrap_or_else(PoisonError::into_inner).iter() {
+            listener();
+        }
         self.lock().describe = true;
         self.shared.bell.ring();
+    }
+
+    /// From now on `listener` is called each time that [`Controls::describe`] is, before the
+    /// pipeline knows of it. It must not block, nor register another one.
+    pub fn on_describe(&self, listener: impl Fn() + Send + Sync + 'static) {
+        let asked = self.shared.asked.lock();
+        asked
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Box::new(listener));
     }
 
     /// Whether a caption was asked for since the last call; it's the caller's to make then.
@@ -193,10 +210,16 @@ mod tests {
     #[test]
     fn a_wish_for_a_caption_is_taken_once() {
         let controls = Controls::default();
+        let asked = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&asked);
+        controls.on_describe(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
         assert!(!controls.take_describe());
         controls.describe();
         controls.describe();
         assert!(controls.take_describe());
         assert!(!controls.take_describe());
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
     }
 }

@@ -12,6 +12,7 @@ pub mod clock;
 pub mod config;
 pub mod controls;
 pub mod counters;
+pub mod life;
 pub mod log_limit;
 pub mod newest;
 pub mod reload;

@@ -9,8 +9,9 @@ use super::backoff::Backoff;
 use super::clock::Clock;
 use super::controls::Controls;
 use super::counters::{Counters, Tally};
+use super::life::Life;
 use super::log_limit::LogLimit;
-use super::newest::NewestSlot;
+use super::newest::{NewestSlot, Taken};
 use super::shutdown::Shutdown;
 use crate::captioner::Describe;
 use crate::publish::message::CaptionMessage;
@@ -27,6 +28,9 @@ const BAD_IN_A_ROW: u32 = 10;
 const PAUSE_AFTER_BAD: Duration = Duration::from_millis(20);
 
 const LOG_PERIOD: Duration = Duration::from_secs(60);
+
+/// How often the main thread looks at the daemon's state.
+const LOOK_PERIOD: Duration = Duration::from_secs(1);
 
 /// A shutdown stays under a second: so much for the goodbye to the broker...
 const GOODBYE: Duration = Duration::from_millis(700);
@@ -50,6 +54,8 @@ pub struct Settings {
     pub controls: Controls,
     /// Where it counts.
     pub counters: Arc<Counters>,
+    /// Who is told how it goes.
+    pub life: Arc<Life>,
 }
 
 /// Why the daemon ended other than on request.
@@ -81,6 +87,7 @@ pub fn run(
     clock: Arc<dyn Clock>,
     shutdown: &Shutdown,
 ) -> Result<Tally, RunError> {
+    let life = Arc::clone(&settings.life);
     let slot = Arc::new(NewestSlot::new());
     let counters = Arc::clone(&settings.counters);
     let controls = settings.controls.clone();
@@ -88,9 +95,15 @@ pub fn run(
     let source_thread = {
         let (slot, clock, shutdown) = (Arc::clone(&slot), Arc::clone(&clock), shutdown.clone());
         let counters = Arc::clone(&counters);
-        let publishers = publishers.clone();
+        let (publishers, life) = (publishers.clone(), Arc::clone(&life));
         start("source", &shutdown.clone(), move || {
-            feed(source, &slot, &counters, &publishers, &*clock, &shutdown);
+            // Also when it panics.
+            let life = EndOfSource(life);
+            let told = Told {
+                publishers: &publishers,
+                life: &life.0,
+            };
+            feed(source, &slot, &counters, &told, &*clock, &shutdown);
         })?
     };
     let pipeline = Pipeline {
@@ -110,7 +123,10 @@ pub fn run(
         })?
     };
 
-    shutdown.wait();
+    while !shutdown.wait_timeout(LOOK_PERIOD) {
+        life.look(publishers.iter().find_map(|to| to.connected()));
+    }
+    life.stopping();
     let begun = Instant::now();
     slot.close();
     controls.wake();
@@ -141,6 +157,15 @@ impl Drop for EndWithThread {
     }
 }
 
+/// Says that the source's thread is gone.
+struct EndOfSource(Arc<Life>);
+
+impl Drop for EndOfSource {
+    fn drop(&mut self) {
+        self.0.source_ended();
+    }
+}
+
 fn start(
     name: &'static str,
     shutdown: &Shutdown,
@@ -159,16 +184,29 @@ fn start(
         })
 }
 
+/// Who hears how it stands with the source.
+struct Told<'a> {
+    publishers: &'a [Arc<dyn Publisher>],
+    life: &'a Life,
+}
+
+impl Told<'_> {
+    fn camera(&self, state: &CameraState) {
+        for publisher in self.publishers {
+            publisher.camera(state);
+        }
+    }
+}
+
 /// The source thread: from the source into the slot.
 fn feed(
     mut source: Box<dyn FrameSource>,
     slot: &NewestSlot<Frame>,
     counters: &Counters,
-    publishers: &[Arc<dyn Publisher>],
+    told: &Told<'_>,
     clock: &dyn Clock,
     shutdown: &Shutdown,
 ) {
-    let tell = |state: CameraState| publishers.iter().for_each(|to| to.camera(&state));
     // `None`: nothing is known yet.
     let mut camera: Option<Result<(), String>> = None;
     let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
@@ -182,9 +220,10 @@ fn feed(
                 }
                 if camera != Some(Ok(())) {
                     camera = Some(Ok(()));
-                    tell(CameraState::ok(clock.wall()));
+                    told.camera(&CameraState::ok(clock.wall()));
                 }
                 bad_in_a_row = 0;
+                told.life.source_delivers();
                 backoff.reset();
                 if source.every_frame_counts() {
                     if !slot.put_in_turn(frame) {
@@ -208,9 +247,10 @@ fn feed(
                 lost = true;
                 let reason = Err(error.to_string());
                 if camera.as_ref() != Some(&reason) {
-                    tell(CameraState::lost(clock.wall(), error.to_string()));
+                    told.camera(&CameraState::lost(clock.wall(), error.to_string()));
                     camera = Some(reason);
                 }
+                told.life.source_lost(&error.to_string());
                 warn(&mut limit, clock, &format!("no frames: {error}"));
                 if backoff.wait(clock, shutdown) {
                     return;
@@ -258,9 +298,11 @@ impl Pipeline {
                 return;
             };
             last = Some(self.clock.monotonic());
+            self.settings.life.captioning();
             if self.caption(&frame, turn, sequence + 1, &mut limit) {
                 sequence += 1;
             }
+            self.settings.life.progress(sequence);
         }
     }
 
@@ -286,7 +328,24 @@ impl Pipeline {
             if wait.is_zero() {
                 return Some(Turn::Regular);
             }
-            self.clock.wait_on(wait, controls.bell(), seen);
+            let life = &self.settings.life;
+            life.waiting();
+            // In pieces: a sign of life has to be given meanwhile.
+            let piece = wait.min(life.longest_sleep());
+            self.clock.wait_on(piece, controls.bell(), seen);
+        }
+    }
+
+    /// The next frame; `None` at a shutdown or the source's end.
+    fn wait_for_frame(&self, slot: &NewestSlot<Frame>) -> Option<Frame> {
+        let life = &self.settings.life;
+        loop {
+            life.waiting();
+            match slot.take_within(life.longest_sleep()) {
+                Taken::Value(frame) => return Some(frame),
+                Taken::NothingYet => {}
+                Taken::End => return None,
+            }
         }
     }
 
@@ -294,7 +353,7 @@ impl Pipeline {
     fn take(&self, slot: &NewestSlot<Frame>, mut turn: Turn) -> Option<(Frame, Turn)> {
         let controls = &self.settings.controls;
         loop {
-            let frame = slot.take()?;
+            let frame = self.wait_for_frame(slot)?;
             if controls.take_describe() {
                 turn = Turn::Asked;
             }
@@ -336,7 +395,7 @@ impl Pipeline {
                 return false;
             }
         };
-        let message = match CaptionMessage::new(
+        let mut message = match CaptionMessage::new(
             frame,
             &description,
             &self.settings.device,
@@ -350,6 +409,7 @@ impl Pipeline {
                 return false;
             }
         };
+        message.time_synchronised = self.clock.synchronised();
         let confidence = message.confidence;
         // Read after the model has run: what was set meanwhile holds for this caption too.
         if confidence < self.settings.controls.values().min_confidence {

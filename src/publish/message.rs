@@ -137,6 +137,9 @@ pub struct CaptionMessage<'a> {
     pub origin: &'a str,
     /// When the frame was received (RFC 3339, UTC), as far as the wall clock is right.
     pub time: String,
+    /// Whether a time server has set that clock since the start. `false` from
+    /// [`CaptionMessage::new`], for whoever knows to change.
+    pub time_synchronised: bool,
     /// Counts the captions of this run of the daemon, from 1.
     pub sequence: u64,
 }
@@ -219,6 +222,7 @@ impl<'a> CaptionMessage<'a> {
             pack,
             origin: &frame.origin,
             time: time_stamp(now.checked_sub(age).unwrap_or(now)),
+            time_synchronised: false,
             sequence,
         })
     }
@@ -349,6 +353,7 @@ mod tests {
                 "pack": "default 1.0.0",
                 "origin": "porch.jpg",
                 "time": "2025-12-31T23:59:59.500Z",
+                "time_synchronised": false,
                 "sequence": 3,
             })
         );

@@ -89,6 +89,11 @@ pub trait Publisher: Send + Sync {
     /// What became of a frame that somebody had asked for. By default nobody is told.
     fn described(&self, _outcome: &Described<'_>) {}
 
+    /// Whether there is a connection now; `None` where there is nothing to connect to.
+    fn connected(&self) -> Option<bool> {
+        None
+    }
+
     /// Says goodbye, within `limit`. Nothing is published afterwards.
     fn close(&self, limit: Duration);
 }

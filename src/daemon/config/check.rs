@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use super::mqtt::{RawHomeAssistant, RawMqtt};
+use super::speech::RawSpeech;
 use super::{CommandConfig, Config, ConfigError, FolderConfig, Place, SourceConfig};
 use crate::caption::wording::Thresholds;
 use crate::daemon::controls::{Detail, Values};
@@ -26,6 +27,7 @@ pub(super) struct Raw {
     detail: Option<Detail>,
     mqtt: Option<RawMqtt>,
     home_assistant: Option<RawHomeAssistant>,
+    speech: Option<RawSpeech>,
 }
 
 #[derive(Deserialize, Default)]
@@ -107,15 +109,16 @@ impl Raw {
         };
         let source = check_source(self.source, place)?;
         let confidence = self.confidence.unwrap_or_default().check(place)?;
+        let speech = self.speech.map(|speech| speech.check(place)).transpose()?;
         let mqtt = match self.mqtt {
             Some(mqtt) => Some(mqtt.check(place, &device)?),
-            None if stdout => None,
+            None if stdout || speech.is_some() => None,
             None => {
                 return Err(place.invalid(
                     "mqtt",
                     place.text.len()..place.text.len(),
                     "no such section, so captions would go nowhere; add [mqtt] with at least \
-                     `host`, or run with --stdout",
+                     `host`, or [speech], or run with --stdout",
                 ));
             }
         };
@@ -148,6 +151,7 @@ impl Raw {
             },
             mqtt,
             home_assistant,
+            speech,
         })
     }
 }

@@ -12,11 +12,13 @@ use std::time::Duration;
 
 use self::check::Raw;
 pub use self::mqtt::{HomeAssistantConfig, MqttConfig, OutboxConfig, TlsConfig};
+pub use self::speech::{SpeechConfig, Via};
 use super::controls::Values;
 use crate::caption::wording::Thresholds;
 
 mod check;
 mod mqtt;
+mod speech;
 
 /// The whole configuration, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,10 +35,12 @@ pub struct Config {
     /// `interval`, `enabled`, `min_confidence`, `detail`: what the daemon starts with, and what may
     /// be changed while it runs.
     pub controls: Values,
-    /// The broker (`[mqtt]`). May be left out with `--stdout` only.
+    /// The broker (`[mqtt]`). May be left out with `[speech]` or `--stdout`.
     pub mqtt: Option<MqttConfig>,
     /// The home hub (`[home_assistant]`). Default: none is told of the device.
     pub home_assistant: Option<HomeAssistantConfig>,
+    /// Saying captions aloud (`[speech]`). Default: silent.
+    pub speech: Option<SpeechConfig>,
 }
 
 /// Where frames come from; `source.kind` chooses.
@@ -276,6 +280,7 @@ mod tests {
                     },
                 }),
                 home_assistant: None,
+                speech: None,
             }
         );
     }
@@ -445,6 +450,40 @@ mod tests {
             ),
         ] {
             refused(&format!("{FOLDER}[confidence]\n{keys}"), &parts);
+        }
+    }
+
+    #[test]
+    fn speech_needs_no_broker_and_has_the_documented_defaults() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!("{FOLDER}[speech]\n");
+        let config = load_in(folder.path(), &text, false).unwrap();
+        assert_eq!(config.mqtt, None);
+        let speech = SpeechConfig {
+            via: Via::Auto,
+            command: Vec::new(),
+            rate: 0,
+            voice: None,
+            language: "en".into(),
+            socket: None,
+            hold: Duration::from_secs(60),
+            sounds: Vec::new(),
+        };
+        assert_eq!(config.speech, Some(speech));
+        for (line, parts) in [
+            ("via = \"pigeon\"", ["`speech.via`", "`espeak-ng`"]),
+            ("via = \"command\"", ["`speech.via`", "speech.command"]),
+            (
+                "command = [\"cat\"]",
+                ["`speech.command`", "via = \"command\""],
+            ),
+            ("sounds = []", ["`speech.sounds`", "aplay"]),
+            ("rate = 101", ["`speech.rate`", "-100 to 100"]),
+            ("rate = 1000", ["`speech.rate`", "i8"]),
+            ("voice = \"-x\"", ["`speech.voice`", "letters"]),
+            ("language = \"en\\nQUIT\"", ["`speech.language`", "letters"]),
+        ] {
+            refused(&format!("{text}{line}\n"), &[":5:", parts[0], parts[1]]);
         }
     }
 

@@ -1,23 +1,16 @@
 //! The thread that owns the connection.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use rumqttc::{
-    Client, Connection, ConnectionError, Event, LastWill, MqttOptions, Outgoing, Packet, QoS,
-    TlsConfiguration, Transport,
-};
+use rumqttc::{Client, Connection, ConnectionError, Event, LastWill, Outgoing, Packet, QoS};
 
 use super::super::message::OFFLINE;
 use super::super::outbox::Kind;
-use super::explain::{closed_by_broker, too_large_to_receive};
-use super::{HANDED_OVER, LOG_PERIOD, MAX_PACKET, Shared};
+use super::explain::{closed_by_broker, explain, too_large_to_receive};
+use super::options::{address, options};
+use super::{HANDED_OVER, LOG_PERIOD, Shared};
 use crate::daemon::backoff::Backoff;
 use crate::daemon::log_limit::LogLimit;
-
-/// Incoming. A packet over it ends the connection, so it's far over what a command may have: those
-/// are refused one by one, with an answer.
-const MAX_INCOMING: usize = 2 << 20;
 
 /// So long no commands are taken after a packet that was too large to receive. MQTT 3.1.1 has no way
 /// to refuse it, and a broker that retains it would send it again after each subscription.
@@ -39,48 +32,6 @@ enum End {
 }
 
 impl Shared {
-    pub(super) fn address(&self) -> String {
-        format!("{}:{}", self.config.host, self.config.port)
-    }
-
-    fn options(&self) -> MqttOptions {
-        let config = &self.config;
-        // rumqttc joins host and port with a colon, so an IPv6 address needs its brackets.
-        let host = if config.host.contains(':') && !config.host.starts_with('[') {
-            format!("[{}]", config.host)
-        } else {
-            config.host.clone()
-        };
-        let mut options = MqttOptions::new(
-            config.client_id.clone(),
-            rumqttc::Broker::tcp(host, config.port),
-        );
-        let seconds = u16::try_from(config.keep_alive.as_secs()).unwrap_or(u16::MAX);
-        options
-            .set_keep_alive(seconds)
-            .set_max_packet_size(MAX_INCOMING, MAX_PACKET)
-            .set_last_will(LastWill::new(
-                self.topics.status.clone(),
-                OFFLINE,
-                QoS::AtLeastOnce,
-                true,
-            ));
-        if let Some(tls) = &self.tls {
-            let tls = TlsConfiguration::Rustls(Arc::clone(tls));
-            options.set_transport(Transport::tls_with_config(tls));
-        }
-        match (&config.username, &config.password) {
-            (Some(user), Some(password)) => {
-                options.set_credentials(user.clone(), password.expose().to_owned());
-            }
-            (Some(user), None) => {
-                options.set_username(user.clone());
-            }
-            (None, _) => {}
-        }
-        options
-    }
-
     /// Connects again and again, until the shutdown.
     pub(super) fn keep_connected(&self) {
         let (clock, shutdown) = (&*self.around.clock, &self.around.shutdown);
@@ -89,19 +40,24 @@ impl Shared {
         // How often in a row the broker has closed a young connection without a word.
         let mut thrown_out = 0;
         while !shutdown.requested() {
-            let (client, mut connection) = match Client::builder(self.options())
-                .capacity(HANDED_OVER)
-                .try_build()
-            {
-                Ok(pair) => pair,
-                Err(error) => {
-                    tracing::error!(%error, "no MQTT client");
-                    if backoff.wait(clock, shutdown) {
-                        return;
+            let mut options = options(&self.config, self.tls.as_ref());
+            options.set_last_will(LastWill::new(
+                self.topics.status.clone(),
+                OFFLINE,
+                QoS::AtLeastOnce,
+                true,
+            ));
+            let (client, mut connection) =
+                match Client::builder(options).capacity(HANDED_OVER).try_build() {
+                    Ok(pair) => pair,
+                    Err(error) => {
+                        tracing::error!(%error, "no MQTT client");
+                        if backoff.wait(clock, shutdown) {
+                            return;
+                        }
+                        continue;
                     }
-                    continue;
-                }
-            };
+                };
             let mut connected_at = None;
             let end = self.serve(&client, &mut connection, &mut connected_at);
             {
@@ -128,7 +84,7 @@ impl Shared {
                 Some(_) if closed_by_broker(&error) => thrown_out += 1,
                 _ => thrown_out = 0,
             }
-            let text = self.explain(&error, lived.is_some(), thrown_out);
+            let text = explain(&self.config, &error, lived.is_some(), thrown_out);
             if let Some(repeats) = limit.allow(&text, clock.monotonic()) {
                 tracing::warn!(repeats, "{text}");
             }
@@ -189,7 +145,7 @@ impl Shared {
     /// subscriptions, and it has published our last will.
     fn connected(&self, client: &Client) {
         tracing::info!(
-            broker = self.address(),
+            broker = address(&self.config),
             client_id = self.config.client_id,
             "connected to the broker"
         );

@@ -29,10 +29,13 @@ use crate::source::Frame;
 mod chores;
 mod connection;
 mod explain;
+mod options;
 mod receive;
 mod state;
 mod tls;
 
+pub(crate) use explain::explain;
+pub(crate) use options::{address, unnoticed};
 use state::State;
 
 /// Outgoing. rumqttc's own limit is 10 KiB, and a packet over it kills the connection some time
@@ -210,6 +213,10 @@ impl Publisher for MqttPublisher {
             shared.answer(&mut state, "describe", payload);
         }
         shared.pump(&mut state);
+    }
+
+    fn connected(&self) -> Option<bool> {
+        Some(self.shared.lock().client.is_some())
     }
 
     fn close(&self, limit: Duration) {

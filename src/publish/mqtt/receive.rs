@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::super::commands::{self, Change, Command, Reason, Rejected, Request, Wish};
 use super::super::message::{ONLINE, SCHEMA};
 use super::super::{answer, home_assistant};
+use super::options::address;
 use super::state::State;
 use super::{MOST_ASKING, Shared};
 
@@ -43,7 +44,7 @@ impl Shared {
                 let text = format!(
                     "the broker at {} doesn't let us subscribe to {filter}, so its commands don't \
                      arrive; see its access list",
-                    self.address()
+                    address(&self.config)
                 );
                 self.warn(&mut self.lock(), &text);
             }
