@@ -10,7 +10,7 @@ BUILT = "$${CARGO_TARGET_DIR:-target}/debug/captiond"
 RELEASE = "$${CARGO_TARGET_DIR:-target}/release/captiond"
 VENV = target/venv
 
-.PHONY: help demo test parity bench bench-search bench-metrics default-pack samples install clean
+.PHONY: help demo test parity bench bench-search bench-metrics deb default-pack samples install clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -50,6 +50,10 @@ bench-metrics: $(VENV)/ready ## time CIDEr-D and Kendall's tau against the Pytho
 	program=$$($(CARGO) bench --all-features --bench metrics --no-run 2>&1 | sed -n 's/.*(\(.*\))$$/\1/p' | tail -1); \
 	$(VENV)/bin/python benches/metrics "$$program" --data "$(DATA)"
 
+deb: ## build the Debian packages into target/debian (needs cargo-deb: cargo install cargo-deb)
+	$(CARGO) deb --locked
+	$(CARGO) deb --locked --no-build --variant=pack-default
+
 default-pack: $(VENV)/ready ## build models/default again (needs DATA)
 	$(CARGO) build --release --all-features
 	$(VENV)/bin/python models/build_default.py --data "$(DATA)" --captiond $(RELEASE)
@@ -58,7 +62,7 @@ samples: $(VENV)/ready ## render tests/samples again
 	$(VENV)/bin/python tests/samples/draw.py
 
 install: ## install the Debian packages that are missing
-	@.ci/install libclang-dev mosquitto mosquitto-clients gcc libc6-dev
+	@.ci/install libclang-dev mosquitto mosquitto-clients openssl gcc libc6-dev systemd espeak-ng
 
 # Wheels by version and hash, CPython 3.11 as in Debian 12; several gigabytes, PyTorch is among them.
 $(VENV)/ready: models/requirements.txt

@@ -1,7 +1,7 @@
 //! The command line: `captiond caption`, `captiond run`, and the workstation's tools.
 #![forbid(unsafe_code)]
 
-use std::{io::IsTerminal as _, process::ExitCode};
+use std::{path::Path, process::ExitCode};
 
 use captiond::{
     captioner::{Captioner, Describe},
@@ -24,6 +24,8 @@ enum Command {
     Caption(cli::caption::CaptionArgs),
     /// Caption the frames of a camera and publish them, until told to stop.
     Run(cli::run::RunArgs),
+    /// Try everything that the daemon needs, and say what to do about what is wrong.
+    Check(cli::check::CheckArgs),
     /// Fit a pack's realignment on image-caption pairs.
     Fit(cli::fit::FitArgs),
     /// Fit a pack's confidence on people's votes.
@@ -40,18 +42,9 @@ enum Command {
 
 /// The daemon with the real chain; its log goes to standard error, where journald picks it up.
 fn run_daemon(args: &cli::run::RunArgs) -> anyhow::Result<ExitCode> {
-    let filter = tracing_subscriber::EnvFilter::builder()
-        .with_default_directive(tracing_subscriber::filter::LevelFilter::INFO.into())
-        .with_env_var("CAPTIOND_LOG")
-        .from_env_lossy();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    cli::logging::init();
     cli::run::run(args, |folder, thresholds| {
-        let pack = cli::caption::open_pack(folder)?;
-        let mut captioner = Captioner::load(&pack, &TractEngine)?;
+        let mut captioner = load(folder)?;
         captioner.set_thresholds(thresholds);
         captioner.gate(true);
         if let Some(warning) = captioner.warning() {
@@ -61,10 +54,22 @@ fn run_daemon(args: &cli::run::RunArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// The real chain.
+fn load(folder: Option<&Path>) -> anyhow::Result<Captioner> {
+    let pack = cli::caption::open_pack(folder)?;
+    Ok(Captioner::load(&pack, &TractEngine)?)
+}
+
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Caption(args) => cli::caption::run(&args),
         Command::Run(args) => run_daemon(&args),
+        Command::Check(args) => {
+            // Without the gate: the test picture is to go through the whole chain.
+            cli::check::run(&args, |folder| {
+                Ok(Box::new(load(folder)?) as Box<dyn Describe>)
+            })
+        }
         Command::Fit(args) => cli::fit::run(&args),
         Command::Calibrate(args) => cli::calibrate::run(&args),
         Command::Datastore(command) => cli::datastore::run(&command),

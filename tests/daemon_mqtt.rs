@@ -5,28 +5,17 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::json;
 use support::broker::{Broker, PASSWORD, USER, free_port};
 use support::process::{Daemon, be_the_daemon};
-use support::{drop_in, jpeg, until};
+use support::{drop_in, folder_config, jpeg, until};
 
 #[test]
 fn the_daemon_as_a_child() {
     be_the_daemon();
-}
-
-/// A daemon that watches `<folder>/in`.
-fn folder_config(folder: &Path, port: u16, more_mqtt: &str) -> String {
-    let _ = fs::create_dir(folder.join("in"));
-    format!(
-        "[device]\nid = \"porch\"\n\
-         [source]\nkind = \"folder\"\npath = \"in\"\nexisting = \"caption\"\npoll = \"20ms\"\n\
-         [mqtt]\nhost = \"127.0.0.1\"\nport = {port}\n{more_mqtt}\n"
-    )
 }
 
 #[test]
@@ -47,6 +36,7 @@ fn a_subscriber_sees_status_caption_and_event() {
     let time = message["time"].take();
     assert!(humantime::parse_rfc3339(time.as_str().unwrap()).is_ok());
     message["ms"].take();
+    assert!(message["time_synchronised"].take().is_boolean());
     assert_eq!(
         message,
         json!({
@@ -66,6 +56,7 @@ fn a_subscriber_sees_status_caption_and_event() {
             "pack": "fake 1.0.0",
             "origin": "a.jpg",
             "time": null,
+            "time_synchronised": null,
             "sequence": 1,
         })
     );
@@ -84,7 +75,24 @@ fn a_subscriber_sees_status_caption_and_event() {
     let mut kept = late.all();
     kept.sort_by(|a, b| a.topic.cmp(&b.topic));
     let topics: Vec<_> = kept.iter().map(|message| message.topic.as_str()).collect();
-    assert_eq!(topics, ["captiond/porch/caption", "captiond/porch/status"]);
+    assert_eq!(
+        topics,
+        [
+            "captiond/porch/camera/status",
+            "captiond/porch/caption",
+            "captiond/porch/caption/text",
+            "captiond/porch/detail/state",
+            "captiond/porch/enabled/state",
+            "captiond/porch/health",
+            "captiond/porch/interval/state",
+            "captiond/porch/min_confidence/state",
+            "captiond/porch/status",
+        ]
+    );
+    let text = late.wait_for("the text", |message| {
+        message.topic.ends_with("/caption/text")
+    });
+    assert_eq!(text.payload, "perhaps a picture 100 wide");
     assert!(kept.iter().all(|message| message.retained), "{kept:?}");
 
     let (status, log) = daemon.terminate();
@@ -272,6 +280,14 @@ fn a_command_that_writes_mjpeg_is_a_source() {
     assert_eq!(caption.json()["origin"], "cat");
     // It ends by itself, is started again, and gives its frames again.
     daemon.wait_for_log("the command ended (exit code 0)");
+    let state = |wanted: &'static str| {
+        subscriber.wait_for(wanted, move |message| {
+            message.topic == "a/b/pi/camera/status" && message.json()["state"] == wanted
+        })
+    };
+    assert_eq!(state("ok").json()["reason"], json!(null));
+    let lost = state("lost").json();
+    assert!(lost["reason"].as_str().unwrap().contains("exit code 0"));
     until("a caption after the restart", || {
         let last = subscriber.on("/caption").pop()?;
         (last.json()["sequence"].as_u64()? >= 3).then_some(())

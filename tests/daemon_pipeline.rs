@@ -14,12 +14,14 @@ use captiond::captioner::{Describe, Description, StageTimes};
 use captiond::cli::run::{RunArgs, run};
 use captiond::daemon::clock::{Clock, FakeClock, SystemClock};
 use captiond::daemon::config::MqttConfig;
+use captiond::daemon::controls::{Controls, Values};
+use captiond::daemon::life::Life;
 use captiond::daemon::shutdown::Shutdown;
-use captiond::daemon::{self, Settings, Tally};
+use captiond::daemon::{self, Counters, Settings, Tally};
 use captiond::frame::FrameQuality;
 use captiond::publish::message::CaptionMessage;
-use captiond::publish::mqtt::MqttPublisher;
-use captiond::publish::{PublishError, Publisher};
+use captiond::publish::mqtt::{MqttPublisher, Surroundings};
+use captiond::publish::{Described, PublishError, Publisher};
 use captiond::source::folder::{Existing, FolderSource};
 use captiond::source::{Frame, FrameSource, Pixels, SourceError};
 use support::broker::Broker;
@@ -54,9 +56,18 @@ impl Publisher for Kept {
 }
 
 fn settings(interval: Duration) -> Settings {
+    with_controls(&Controls::new(Values {
+        interval,
+        ..Values::default()
+    }))
+}
+
+fn with_controls(controls: &Controls) -> Settings {
     Settings {
         device: "porch".into(),
-        interval,
+        controls: controls.clone(),
+        counters: Arc::new(Counters::default()),
+        life: Arc::new(Life::untold(Arc::new(SystemClock::new()))),
     }
 }
 
@@ -109,6 +120,7 @@ impl Describe for Gated {
         };
         Ok(Description {
             caption: String::from_utf8(bytes.clone())?,
+            spoken: String::from_utf8(bytes.clone())?,
             confidence: 0.5,
             verdict: Verdict::Sure,
             ..Description::default()
@@ -319,6 +331,96 @@ fn the_interval_is_kept_on_the_monotonic_clock() {
     assert_eq!(clock.waits(), [Duration::from_secs(7); 3]);
 }
 
+/// Runs four frames of a live source through controls that `on_wait` changes; gives the captions
+/// and what was answered to whoever had asked.
+fn run_controlled(
+    controls: &Controls,
+    on_wait: impl Fn(usize, &Controls) + Send + Sync + 'static,
+) -> (Tally, Vec<String>, Vec<String>) {
+    #[derive(Default)]
+    struct Answers(Kept, Mutex<Vec<String>>);
+    impl Publisher for Answers {
+        fn name(&self) -> &str {
+            "test"
+        }
+        fn publish(&self, message: &CaptionMessage<'_>) -> Result<(), PublishError> {
+            self.0.publish(message)
+        }
+        fn described(&self, outcome: &Described<'_>) {
+            self.1.lock().unwrap().push(match outcome {
+                Described::Caption(message) => message.spoken.to_owned(),
+                Described::Withheld { confidence } => format!("withheld {confidence}"),
+                Described::Failed(reason) => format!("failed: {reason}"),
+            });
+        }
+        fn close(&self, _: Duration) {}
+    }
+    let changed = controls.clone();
+    let clock = FakeClock::with_hook(SystemTime::UNIX_EPOCH, move |wait| on_wait(wait, &changed));
+    let clock: Arc<dyn Clock> = Arc::new(clock);
+    let answers = Arc::new(Answers::default());
+    let (all_out, out) = channel();
+    let (gate, gated) = channel();
+    let items: Vec<_> = ["a", "b", "c", "d"]
+        .map(|text| {
+            gate.send(()).unwrap();
+            Ok(frame(text, &*clock))
+        })
+        .into();
+    let source = Script {
+        items: items.into_iter(),
+        all_out,
+        every_frame_counts: true,
+    };
+    let tally = daemon::run(
+        with_controls(controls),
+        Box::new(source),
+        Box::new(Gated(gated)),
+        vec![Arc::clone(&answers) as Arc<dyn Publisher>],
+        clock,
+        &Shutdown::new(),
+    )
+    .unwrap();
+    drop(out);
+    let said = answers.1.lock().unwrap().clone();
+    (tally, answers.0.captions(), said)
+}
+
+#[test]
+fn while_it_is_off_only_what_is_asked_for_is_captioned() {
+    let controls = Controls::new(Values {
+        enabled: false,
+        ..Values::default()
+    });
+    // Each wait is one of an hour: asked for once, and later turned on.
+    let (tally, captions, said) = run_controlled(&controls, |wait, controls| match wait {
+        1 => controls.describe(),
+        2 => {}
+        _ => controls.update(|values| values.enabled = true),
+    });
+    assert_eq!(captions, ["a", "b", "c", "d"]);
+    assert_eq!(said, ["a"]);
+    assert_eq!(tally.captioned, 4);
+}
+
+#[test]
+fn unsure_captions_are_withheld_and_whoever_asked_is_told() {
+    let controls = Controls::new(Values {
+        interval: Duration::from_secs(60),
+        min_confidence: 0.51,
+        ..Values::default()
+    });
+    // The model's confidence is 0.5. The second one is asked for; then the bar is lowered to it.
+    let (tally, captions, said) = run_controlled(&controls, |wait, controls| match wait {
+        1 => controls.describe(),
+        2 => controls.update(|values| values.min_confidence = 0.5),
+        _ => {}
+    });
+    assert_eq!(captions, ["c", "d"]);
+    assert_eq!(said, ["withheld 0.5"]);
+    assert_eq!((tally.captioned, tally.withheld, tally.bad), (2, 2, 0));
+}
+
 #[test]
 fn when_the_reader_of_the_lines_has_gone_the_daemon_ends() {
     struct Gone;
@@ -388,17 +490,19 @@ fn an_oversized_message_is_refused_before_it_can_break_the_connection() {
     let broker = Broker::open();
     let subscriber = broker.subscribe();
     let config = MqttConfig {
-        host: "127.0.0.1".into(),
         port: broker.port,
-        prefix: "captiond".into(),
-        username: None,
-        password: None,
-        client_id: "captiond-large".into(),
-        keep_alive: Duration::from_secs(30),
-        qos: 1,
+        ..MqttConfig::new("127.0.0.1", "large")
     };
-    let (clock, shutdown) = (Arc::new(SystemClock::new()), Shutdown::new());
-    let publisher = MqttPublisher::start(config, "large", clock, shutdown.clone()).unwrap();
+    let shutdown = Shutdown::new();
+    let around = Surroundings {
+        device: "large".into(),
+        home_assistant: None,
+        controls: Controls::default(),
+        counters: Arc::default(),
+        clock: Arc::new(SystemClock::new()),
+        shutdown: shutdown.clone(),
+    };
+    let publisher = MqttPublisher::start(config, around).unwrap();
     subscriber.wait_for_status("online");
     let ms = StageTimes::default();
     let quality = FrameQuality::default();
@@ -417,6 +521,7 @@ fn an_oversized_message_is_refused_before_it_can_break_the_connection() {
         pack: "test 1",
         origin: "test",
         time: "2026-01-01T00:00:00.000Z".into(),
+        time_synchronised: true,
         sequence,
     };
     let huge = "x".repeat(300_000);

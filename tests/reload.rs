@@ -183,7 +183,7 @@ fn a_damaged_pack_is_refused_and_the_old_one_stays() {
     let whole = fs::read(&file).unwrap();
     pack::replace(&file, &whole[..whole.len() / 2]).unwrap();
     daemon.hang_up();
-    let line = daemon.wait_for_log("reload refused, the old pack stays");
+    let line = daemon.wait_for_log("reload refused, the old configuration and pack stay");
     for part in [
         "ERROR",
         "datastore.safetensors",

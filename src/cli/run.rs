@@ -5,22 +5,28 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
+use signal_hook::consts::SIGUSR1;
+use signal_hook::iterator::Signals;
 
 use crate::caption::wording::Thresholds;
 use crate::captioner::Describe;
 use crate::daemon::clock::{Clock, SystemClock};
 use crate::daemon::config::{Config, SourceConfig};
+use crate::daemon::controls::{Controls, Values};
+use crate::daemon::life::Life;
 use crate::daemon::reload::Hangups;
 use crate::daemon::shutdown::Shutdown;
-use crate::daemon::{self, Settings};
+use crate::daemon::{self, Counters, Settings};
 use crate::publish::Publisher;
-use crate::publish::mqtt::MqttPublisher;
+use crate::publish::mqtt::{MqttPublisher, Surroundings};
 use crate::publish::stdout::JsonLines;
 use crate::source::FrameSource;
 use crate::source::command::CommandSource;
 use crate::source::folder::{Existing, FolderSource};
+use crate::speech::Speech;
 
-/// Caption the frames of a source until stopped (SIGTERM, Ctrl-C); SIGHUP loads the pack again
+/// Caption the frames of a source until stopped (SIGTERM, Ctrl-C); SIGHUP reads the configuration and
+/// the pack again, SIGUSR1 says the last caption again
 #[derive(Debug, Clone, clap::Args)]
 pub struct RunArgs {
     /// The configuration (TOML); docs/captiond.toml is an example with every key
@@ -37,8 +43,8 @@ pub struct RunArgs {
 }
 
 /// Runs the daemon. `load` makes the chain from a pack's folder (`None`: the default pack) and the
-/// configured thresholds; it's called after the configuration was checked, since a model takes longer to load than a typing
-/// error to find, and again on every SIGHUP.
+/// configured thresholds; it's called after the configuration was checked, since a model takes longer
+/// to load than a typing error to find, and again on every SIGHUP.
 ///
 /// The caller has set up logging, to stderr.
 ///
@@ -55,27 +61,60 @@ pub fn run(
         .on_signals()
         .context("can't set up the signal handlers")?;
     let hangups = Hangups::catch().context("can't set up the handler of SIGHUP")?;
+    let repeats = Repeats::catch().context("can't set up the handler of SIGUSR1")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let life = Arc::new(Life::from_environment(Arc::clone(&clock)));
 
-    let pack = args.pack.clone().or(config.pack);
-    let thresholds = config.confidence;
-    let describe = load(pack.as_deref(), thresholds)?;
+    let pack = args.pack.as_deref().or(config.pack.as_deref());
+    let describe = load(pack, config.confidence)?;
     if shutdown.requested() {
         return Ok(ExitCode::SUCCESS);
     }
+    let controls = Controls::new(config.controls);
+    let asked = Arc::clone(&life);
+    controls.on_describe(move || asked.asked());
+    let speech = match &config.speech {
+        Some(speech) => Some(
+            Speech::start(speech.clone(), controls.clone(), Arc::clone(&clock))
+                .context("can't start the speech thread")?,
+        ),
+        None => None,
+    };
+    repeats
+        .answer_with(speech.clone())
+        .context("can't start the thread for SIGUSR1")?;
+    let mut reload = Reload {
+        args: args.clone(),
+        running: config.clone(),
+        controls: controls.clone(),
+        speech: speech.clone(),
+    };
     let describe = hangups
-        .reload_with(describe, move || load(pack.as_deref(), thresholds))
+        .reload_with(describe, Arc::clone(&life), move || reload.with(&load))
         .context("can't start the reload thread")?;
 
     let mut publishers: Vec<Arc<dyn Publisher>> = Vec::new();
     if args.stdout {
         publishers.push(Arc::new(JsonLines::stdout()));
     }
+    let counters = Arc::new(Counters::default());
     if let Some(mqtt) = config.mqtt {
+        let around = Surroundings {
+            device: config.device.clone(),
+            home_assistant: config.home_assistant,
+            controls: controls.clone(),
+            counters: Arc::clone(&counters),
+            clock: Arc::clone(&clock),
+            shutdown: shutdown.clone(),
+        };
         let publisher =
-            MqttPublisher::start(mqtt, &config.device, Arc::clone(&clock), shutdown.clone())
-                .context("can't start the MQTT thread")?;
+            MqttPublisher::start(mqtt, around).context("can't start the MQTT threads")?;
         publishers.push(Arc::new(publisher));
+    }
+    if let Some(speech) = speech {
+        let to = speech.clone();
+        life.listen(move |event| to.play_event(event));
+        publishers.push(Arc::new(speech));
     }
     let source = open(&config.source, &clock);
     tracing::info!(
@@ -86,7 +125,9 @@ pub fn run(
     );
     let settings = Settings {
         device: config.device,
-        interval: config.interval,
+        controls,
+        counters,
+        life,
     };
     let tally = daemon::run(
         settings,
@@ -100,14 +141,144 @@ pub fn run(
         captioned = tally.captioned,
         overtaken = tally.overtaken,
         bad = tally.bad,
+        withheld = tally.withheld,
         "stopped"
     );
     Ok(ExitCode::SUCCESS)
 }
 
+/// What SIGHUP does.
+struct Reload {
+    args: RunArgs,
+    /// What the daemon runs with.
+    running: Config,
+    controls: Controls,
+    speech: Option<Speech>,
+}
+
+impl Reload {
+    /// Reads the configuration and loads its pack; if both are good, applies what can be applied
+    /// to a running daemon and names the rest.
+    fn with(
+        &mut self,
+        load: &impl Fn(Option<&Path>, Thresholds) -> anyhow::Result<Box<dyn Describe>>,
+    ) -> anyhow::Result<Box<dyn Describe>> {
+        let new = Config::load(&self.args.config, self.args.stdout)?;
+        let pack = self.args.pack.as_deref().or(new.pack.as_deref());
+        let describe = load(pack, new.confidence)?;
+        // Nothing fails from here on. Without `..`, so that no new section is forgotten here.
+        let Config {
+            pack,
+            device,
+            source,
+            confidence,
+            controls,
+            mqtt,
+            home_assistant,
+            speech,
+        } = new;
+        let running = &mut self.running;
+        let mut applied = Vec::new();
+        let mut left = Vec::new();
+        if running.pack != pack {
+            applied.push("pack");
+            running.pack = pack;
+        }
+        if running.confidence != confidence {
+            applied.push("confidence");
+            running.confidence = confidence;
+        }
+        // What was set by a command stays, unless the file says something new about it.
+        let old = std::mem::replace(&mut running.controls, controls);
+        self.controls.update(|now| {
+            let mut take_over = |name, changed: bool, apply: &dyn Fn(&mut Values)| {
+                if changed {
+                    applied.push(name);
+                    apply(now);
+                }
+            };
+            take_over("interval", old.interval != controls.interval, &|now| {
+                now.interval = controls.interval;
+            });
+            take_over("enabled", old.enabled != controls.enabled, &|now| {
+                now.enabled = controls.enabled;
+            });
+            let least = controls.min_confidence;
+            take_over("min_confidence", old.min_confidence != least, &|now| {
+                now.min_confidence = least;
+            });
+            take_over("detail", old.detail != controls.detail, &|now| {
+                now.detail = controls.detail;
+            });
+        });
+        let speech_changed = running.speech != speech;
+        match (&self.speech, speech) {
+            (Some(speaks), Some(speech)) => {
+                if speech_changed {
+                    applied.push("speech");
+                    running.speech = Some(speech.clone());
+                    speaks.configure(speech);
+                }
+            }
+            (None, None) => {}
+            _ => left.push("speech"),
+        }
+        if running.device != device {
+            left.push("device");
+        }
+        if running.source != source {
+            left.push("source");
+        }
+        if running.mqtt != mqtt {
+            left.push("mqtt");
+        }
+        if running.home_assistant != home_assistant {
+            left.push("home_assistant");
+        }
+        if !applied.is_empty() {
+            tracing::info!("changed as configured: {}", applied.join(", "));
+        }
+        if !left.is_empty() {
+            tracing::warn!(
+                "changed in {}, but still running with the old values: {}; restart captiond to apply \
+                 them",
+                self.args.config.display(),
+                left.join(", ")
+            );
+        }
+        Ok(describe)
+    }
+}
+
+/// SIGUSR1 as the request to say the last caption again. Caught from the start on, since the
+/// signal's default ends the process.
+struct Repeats(Signals);
+
+impl Repeats {
+    fn catch() -> std::io::Result<Self> {
+        Signals::new([SIGUSR1]).map(Self)
+    }
+
+    fn answer_with(mut self, speech: Option<Speech>) -> std::io::Result<()> {
+        std::thread::Builder::new()
+            .name("repeat".into())
+            .spawn(move || {
+                for _ in self.0.forever() {
+                    match &speech {
+                        Some(speech) => speech.repeat(),
+                        None => tracing::warn!(
+                            "SIGUSR1: nothing is repeated, since the configuration has no [speech]"
+                        ),
+                    }
+                }
+            })?;
+        Ok(())
+    }
+}
+
 /// The source that the configuration describes. Nothing is opened before its first frame is
 /// asked for, so a camera that is missing now is waited for like one that is lost later.
-fn open(config: &SourceConfig, clock: &Arc<dyn Clock>) -> Box<dyn FrameSource> {
+pub(super) fn open(config: &SourceConfig, clock: &Arc<dyn Clock>) -> Box<dyn FrameSource> {
     let clock = Arc::clone(clock);
     match config {
         SourceConfig::Folder(folder) => {

@@ -4,10 +4,21 @@
 //! clock starts in the past and jumps by years once NTP answers. The wall clock is for messages.
 
 use std::fmt::Debug;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::bell::Bell;
 use super::shutdown::Shutdown;
+
+/// Files whose presence says that a time server has set the wall clock since the start:
+/// systemd-timesyncd makes the first; the second comes from captiond-clock.service (`systemd/`),
+/// which waits for any other client. The kernel's own flag would need adjtimex(2), which the unit's
+/// ProtectClock= forbids.
+pub const SYNCHRONISED: [&str; 2] = [
+    "/run/systemd/timesync/synchronized",
+    "/run/captiond-clock/synchronised",
+];
 
 /// Where the daemon gets its time from.
 pub trait Clock: Debug + Send + Sync {
@@ -17,8 +28,14 @@ pub trait Clock: Debug + Send + Sync {
     /// The date, for messages. May jump both ways.
     fn wall(&self) -> SystemTime;
 
+    /// Whether the date is known to be right: a time server has set it since the start.
+    fn synchronised(&self) -> bool;
+
     /// Waits, but no longer than until a shutdown is asked for; true if it was.
     fn wait(&self, duration: Duration, shutdown: &Shutdown) -> bool;
+
+    /// Waits, but no longer than until `bell` is rung after its first `seen` times.
+    fn wait_on(&self, duration: Duration, bell: &Bell, seen: u64);
 }
 
 /// The operating system's clocks.
@@ -52,8 +69,16 @@ impl Clock for SystemClock {
         SystemTime::now()
     }
 
+    fn synchronised(&self) -> bool {
+        SYNCHRONISED.iter().any(|file| Path::new(file).exists())
+    }
+
     fn wait(&self, duration: Duration, shutdown: &Shutdown) -> bool {
         shutdown.wait_timeout(duration)
+    }
+
+    fn wait_on(&self, duration: Duration, bell: &Bell, seen: u64) {
+        bell.wait(duration, seen);
     }
 }
 
@@ -67,6 +92,7 @@ pub struct FakeClock {
 struct FakeNow {
     monotonic: Duration,
     wall: SystemTime,
+    synchronised: bool,
     waits: Vec<Duration>,
 }
 
@@ -84,6 +110,7 @@ impl FakeClock {
             now: Mutex::new(FakeNow {
                 monotonic: Duration::ZERO,
                 wall,
+                synchronised: false,
                 waits: Vec::new(),
             }),
             on_wait: Box::new(on_wait),
@@ -99,13 +126,28 @@ impl FakeClock {
 
     /// Sets the date, as NTP does; the monotonic clock doesn't notice.
     pub fn set_wall(&self, wall: SystemTime) {
-        self.lock().wall = wall;
+        let mut now = self.lock();
+        now.wall = wall;
+        now.synchronised = true;
     }
 
     /// Every wait so far, as asked for.
     #[must_use]
     pub fn waits(&self) -> Vec<Duration> {
         self.lock().waits.clone()
+    }
+
+    fn pass(&self, duration: Duration) {
+        let number = {
+            let mut now = self.lock();
+            now.monotonic += duration;
+            now.wall += duration;
+            now.waits.push(duration);
+            now.waits.len()
+        };
+        (self.on_wait)(number);
+        // Time costs nothing here, so a loop around a wait must not starve the other threads.
+        std::thread::yield_now();
     }
 
     fn lock(&self) -> MutexGuard<'_, FakeNow> {
@@ -130,18 +172,17 @@ impl Clock for FakeClock {
         self.lock().wall
     }
 
+    fn synchronised(&self) -> bool {
+        self.lock().synchronised
+    }
+
     fn wait(&self, duration: Duration, shutdown: &Shutdown) -> bool {
-        let number = {
-            let mut now = self.lock();
-            now.monotonic += duration;
-            now.wall += duration;
-            now.waits.push(duration);
-            now.waits.len()
-        };
-        (self.on_wait)(number);
-        // Time costs nothing here, so a loop around a wait must not starve the other threads.
-        std::thread::yield_now();
+        self.pass(duration);
         shutdown.requested()
+    }
+
+    fn wait_on(&self, duration: Duration, _: &Bell, _: u64) {
+        self.pass(duration);
     }
 }
 
@@ -155,7 +196,9 @@ mod tests {
         let shutdown = Shutdown::new();
         assert!(!clock.wait(Duration::from_secs(3600), &shutdown));
         assert_eq!(clock.monotonic(), Duration::from_secs(3600));
+        assert!(!clock.synchronised());
         clock.set_wall(SystemTime::UNIX_EPOCH);
+        assert!(clock.synchronised());
         assert_eq!(clock.monotonic(), Duration::from_secs(3600));
         shutdown.request();
         assert!(clock.wait(Duration::from_secs(1), &shutdown));

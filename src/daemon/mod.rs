@@ -1,5 +1,5 @@
 //! The daemon: a source's thread and the pipeline's thread around a slot that holds the newest
-//! frame, and what they need (time, shutdown, back-off, config).
+//! frame, and what they need (time, shutdown, back-off, config, what can be set while it runs).
 //!
 //! ```text
 //! source thread --> newest slot --> pipeline thread --> publishers
@@ -7,12 +7,17 @@
 //! ```
 
 pub mod backoff;
+pub mod bell;
 pub mod clock;
 pub mod config;
+pub mod controls;
+pub mod counters;
+pub mod life;
 pub mod log_limit;
 pub mod newest;
 pub mod reload;
 pub mod run;
 pub mod shutdown;
 
-pub use run::{RunError, Settings, Tally, run};
+pub use counters::{Counters, Tally};
+pub use run::{RunError, Settings, run};

@@ -1,6 +1,7 @@
 //! The slot between a source and the pipeline.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Holds one frame at most. A slow model meets the newest frame of a live source, never a queue of
 /// old ones: in a queue every caption would be about a scene that is further and further gone.
@@ -18,6 +19,17 @@ struct State<T> {
     finished: bool,
     /// Shutdown: nothing is given out any more.
     closed: bool,
+}
+
+/// What [`NewestSlot::take_within`] has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken<T> {
+    /// It was there, or came in time.
+    Value(T),
+    /// The time is over.
+    NothingYet,
+    /// The slot is closed, or finished and empty.
+    End,
 }
 
 impl<T> Default for NewestSlot<T> {
@@ -67,19 +79,38 @@ impl<T> NewestSlot<T> {
 
     /// Waits for a value and takes it. `None` once the slot is closed, or finished and empty.
     pub fn take(&self) -> Option<T> {
+        loop {
+            match self.take_within(Duration::MAX) {
+                Taken::Value(value) => return Some(value),
+                Taken::NothingYet => {}
+                Taken::End => return None,
+            }
+        }
+    }
+
+    /// As [`NewestSlot::take`], but waits for `limit` at most.
+    pub fn take_within(&self, limit: Duration) -> Taken<T> {
+        let start = Instant::now();
         let mut state = self.lock();
         loop {
             if state.closed {
-                return None;
+                return Taken::End;
             }
             if let Some(value) = state.held.take() {
                 self.changed.notify_all();
-                return Some(value);
+                return Taken::Value(value);
             }
             if state.finished {
-                return None;
+                return Taken::End;
             }
-            state = self.wait(state);
+            let left = limit.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                return Taken::NothingYet;
+            }
+            (state, _) = self
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 

@@ -1,5 +1,5 @@
-//! A new model pack for a running daemon: loaded on a thread of its own while frames go on being
-//! captioned, then swapped in between two frames.
+//! A new configuration and model pack for a running daemon: loaded on a thread of their own while
+//! frames go on being captioned, then swapped in between two frames.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,6 +8,7 @@ use std::thread;
 use signal_hook::consts::SIGHUP;
 use signal_hook::iterator::Signals;
 
+use super::life::Life;
 use crate::captioner::{Describe, Description};
 use crate::source::Frame;
 
@@ -66,15 +67,17 @@ impl Hangups {
     }
 
     /// `first`, and from now on whatever `load` gives after a SIGHUP. Signals that arrive while a
-    /// pack is loading are answered by one more load, so the last state of the pack always counts.
-    /// When `load` fails, the old chain stays and the log says why.
+    /// pack is loading are answered by one more load, so the last state of the files always counts.
+    /// `load` reads the configuration again and applies what it can of it once the pack is loaded.
+    /// When it fails, it has changed nothing: the old chain stays and the log says why.
     ///
     /// # Errors
     /// When the thread can't be started.
     pub fn reload_with(
         self,
         first: Box<dyn Describe>,
-        load: impl Fn() -> anyhow::Result<Box<dyn Describe>> + Send + 'static,
+        life: Arc<Life>,
+        mut load: impl FnMut() -> anyhow::Result<Box<dyn Describe>> + Send + 'static,
     ) -> io::Result<Reloading> {
         let next = Next::default();
         let loaded = next.clone();
@@ -83,7 +86,8 @@ impl Hangups {
             .name("reload".into())
             .spawn(move || {
                 for _ in signals.forever() {
-                    tracing::info!("SIGHUP: loading the model pack again");
+                    tracing::info!("SIGHUP: reading the configuration and the model pack again");
+                    life.reloading();
                     match load() {
                         Ok(describe) => {
                             tracing::info!(pack = describe.pack(), "the model pack is loaded");
@@ -91,9 +95,12 @@ impl Hangups {
                         }
                         // {:#}: with the chain of causes.
                         Err(error) => {
-                            tracing::error!("reload refused, the old pack stays: {error:#}");
+                            tracing::error!(
+                                "reload refused, the old configuration and pack stay: {error:#}"
+                            );
                         }
                     }
+                    life.reloaded();
                 }
             })?;
         Ok(Reloading {

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::caption::wording::Verdict;
 use crate::captioner::{Description, Neighbour, StageTimes};
+use crate::daemon::controls::Detail;
 use crate::frame::FrameQuality;
 use crate::source::Frame;
 
@@ -21,25 +22,87 @@ pub const OFFLINE: &str = "offline";
 /// The topics of one device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topics {
+    /// `<prefix>/<device>/`, which all of them begin with.
+    pub base: String,
     /// Retained: [`ONLINE`] or [`OFFLINE`].
     pub status: String,
     /// Retained: the newest [`CaptionMessage`].
     pub caption: String,
+    /// Retained: what may be said of the newest picture, at most [`TEXT_CHARACTERS`] long.
+    pub caption_text: String,
     /// Never retained: an [`EventMessage`] for each frame that was described.
     pub event: String,
+    /// Retained: the newest captioned picture, JPEG.
+    pub image: String,
+    /// Retained: whether the camera works.
+    pub camera_status: String,
+    /// Retained: what the daemon counts.
+    pub health: String,
+    /// A press asks for a caption of the next frame.
+    pub describe: String,
 }
 
 impl Topics {
     /// The topics below `<prefix>/<device>/`.
     #[must_use]
     pub fn new(prefix: &str, device: &str) -> Self {
-        let topic = |name| format!("{prefix}/{device}/{name}");
+        let base = format!("{prefix}/{device}/");
+        let topic = |name| format!("{base}{name}");
         Self {
             status: topic("status"),
             caption: topic("caption"),
+            caption_text: topic("caption/text"),
             event: topic("event"),
+            image: topic("image"),
+            camera_status: topic("camera/status"),
+            health: topic("health"),
+            describe: topic("describe"),
+            base,
         }
     }
+
+    /// Where a setting is changed.
+    #[must_use]
+    pub fn set(&self, setting: &str) -> String {
+        format!("{}{setting}/set", self.base)
+    }
+
+    /// Retained: where a setting's value stands.
+    #[must_use]
+    pub fn state(&self, setting: &str) -> String {
+        format!("{}{setting}/state", self.base)
+    }
+
+    /// Never retained: the answers to `request/<name>`.
+    #[must_use]
+    pub fn response(&self, request: &str) -> String {
+        format!("{}response/{request}", self.base)
+    }
+}
+
+/// What the topic `caption/text` holds at most: a home hub takes a longer state for `unknown`.
+pub const TEXT_CHARACTERS: usize = 255;
+
+/// A text of at most [`TEXT_CHARACTERS`] characters on one line, cut between words, with an
+/// ellipsis if it was cut.
+#[must_use]
+pub fn short_text(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    // The end of what fits, with room for the ellipsis, and the end of all.
+    let mut ends = line
+        .char_indices()
+        .map(|(at, _)| at)
+        .skip(TEXT_CHARACTERS - 1);
+    let (Some(end), Some(_)) = (ends.next(), ends.next()) else {
+        return line;
+    };
+    // A word that is longer than all the room is cut in its middle.
+    let cut = if line[end..].starts_with(' ') {
+        end
+    } else {
+        line[..end].rfind(' ').unwrap_or(end)
+    };
+    format!("{}…", &line[..cut])
 }
 
 /// What is said of one frame. There is never image data in it.
@@ -74,6 +137,9 @@ pub struct CaptionMessage<'a> {
     pub origin: &'a str,
     /// When the frame was received (RFC 3339, UTC), as far as the wall clock is right.
     pub time: String,
+    /// Whether a time server has set that clock since the start. `false` from
+    /// [`CaptionMessage::new`], for whoever knows to change.
+    pub time_synchronised: bool,
     /// Counts the captions of this run of the daemon, from 1.
     pub sequence: u64,
 }
@@ -92,6 +158,9 @@ pub struct EventMessage<'a> {
     pub verdict: Verdict,
     /// As in [`CaptionMessage`].
     pub spoken: &'a str,
+    /// As in [`CaptionMessage`], if the long form is wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alternatives: Option<&'a [Neighbour]>,
     /// In [0, 1].
     pub confidence: f32,
     /// As in [`CaptionMessage`].
@@ -153,13 +222,14 @@ impl<'a> CaptionMessage<'a> {
             pack,
             origin: &frame.origin,
             time: time_stamp(now.checked_sub(age).unwrap_or(now)),
+            time_synchronised: false,
             sequence,
         })
     }
 
-    /// The event that goes with this caption.
+    /// The event that goes with this caption; [`Detail::Long`] adds the alternatives.
     #[must_use]
-    pub fn event(&self) -> EventMessage<'_> {
+    pub fn event(&self, detail: Detail) -> EventMessage<'_> {
         EventMessage {
             schema: self.schema,
             event: match self.verdict {
@@ -169,6 +239,10 @@ impl<'a> CaptionMessage<'a> {
             caption: self.caption,
             verdict: self.verdict,
             spoken: self.spoken,
+            alternatives: match detail {
+                Detail::Short => None,
+                Detail::Long => Some(self.alternatives),
+            },
             confidence: self.confidence,
             confidence_calibrated: self.confidence_calibrated,
             sequence: self.sequence,
@@ -179,7 +253,7 @@ impl<'a> CaptionMessage<'a> {
 
 /// RFC 3339 in UTC with milliseconds. A date that this format can't show (a clock that was set to
 /// nonsense) becomes the epoch instead of a panic.
-fn time_stamp(time: SystemTime) -> String {
+pub(super) fn time_stamp(time: SystemTime) -> String {
     let year_10000 = Duration::from_secs(253_402_300_800);
     let shown = match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(since) if since < year_10000 => time,
@@ -279,11 +353,12 @@ mod tests {
                 "pack": "default 1.0.0",
                 "origin": "porch.jpg",
                 "time": "2025-12-31T23:59:59.500Z",
+                "time_synchronised": false,
                 "sequence": 3,
             })
         );
         assert_eq!(
-            serde_json::to_value(message.event()).unwrap(),
+            serde_json::to_value(message.event(Detail::Short)).unwrap(),
             json!({
                 "schema": 2,
                 "event": "caption",
@@ -298,6 +373,11 @@ mod tests {
             })
         );
         assert!(!serde_json::to_string(&message).unwrap().contains('\n'));
+        let long = serde_json::to_value(message.event(Detail::Long)).unwrap();
+        assert_eq!(
+            long["alternatives"],
+            json!([{"caption": "a garden gate", "score": 0.125}])
+        );
     }
 
     #[test]
@@ -319,7 +399,7 @@ mod tests {
         assert_eq!(json["confidence_calibrated"], true);
         assert_eq!(json["alternatives"], json!([]));
         assert_eq!(json["quality"], quality_json());
-        let event = serde_json::to_value(message.event()).unwrap();
+        let event = serde_json::to_value(message.event(Detail::Short)).unwrap();
         assert_eq!(event["event"], "unsure");
         assert_eq!(event["caption"], json!(null));
         assert_eq!(event["reason"], "blown-out");
@@ -355,6 +435,29 @@ mod tests {
         description.confidence = 1.000_000_1;
         let message = CaptionMessage::new(&frame, &description, "d", "p", 1, now).unwrap();
         assert!(message.confidence <= 1.0);
+    }
+
+    #[test]
+    fn a_text_is_cut_between_words() {
+        assert_eq!(short_text("a red\ndoor "), "a red door");
+        let just = "é".repeat(255);
+        assert_eq!(short_text(&just), just);
+        let one_word = short_text(&"é".repeat(256));
+        assert_eq!(one_word, format!("{}…", "é".repeat(254)));
+        for words in 40..70 {
+            let text = "door ".repeat(words);
+            let short = short_text(&text);
+            assert!(short.chars().count() <= TEXT_CHARACTERS, "{short}");
+            let whole = text.trim() == short;
+            assert_eq!(whole, text.trim().len() <= TEXT_CHARACTERS);
+            assert!(whole || short.ends_with("door…"), "{short}");
+        }
+        // 254 characters that end a word: nothing of it is lost.
+        let text = format!("{} {} door", "a".repeat(200), "b".repeat(53));
+        assert_eq!(
+            short_text(&text),
+            format!("{} {}…", "a".repeat(200), "b".repeat(53))
+        );
     }
 
     #[test]

@@ -4,11 +4,21 @@ use std::io;
 use std::time::Duration;
 
 use self::message::CaptionMessage;
+use crate::source::Frame;
 
+mod answer;
+mod camera;
+mod commands;
+mod health;
+mod home_assistant;
 pub mod message;
 pub mod mqtt;
 mod outbox;
+mod picture;
+mod spool;
 pub mod stdout;
+
+pub use camera::{CameraCondition, CameraState};
 
 /// Why a caption wasn't taken.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +40,23 @@ pub enum PublishError {
     /// Writing failed.
     #[error("writing failed: {0}")]
     Io(#[from] io::Error),
+    /// The picture can't be shown.
+    #[error("the picture can't be published: {0}")]
+    Picture(String),
+}
+
+/// What became of a frame that somebody had asked for.
+#[derive(Debug, Clone, Copy)]
+pub enum Described<'a> {
+    /// It was captioned.
+    Caption(&'a CaptionMessage<'a>),
+    /// Its caption was kept back: the confidence is below the least one that is wanted.
+    Withheld {
+        /// In [0, 1].
+        confidence: f32,
+    },
+    /// The frame, or its caption, was bad.
+    Failed(&'a str),
 }
 
 /// A way out for captions.
@@ -46,6 +73,26 @@ pub trait Publisher: Send + Sync {
     /// # Errors
     /// When the message can't be taken; a connection that is down is no error.
     fn publish(&self, message: &CaptionMessage<'_>) -> Result<(), PublishError>;
+
+    /// Takes the picture that a caption was made of, for those that show it. By default it goes
+    /// nowhere.
+    ///
+    /// # Errors
+    /// When the picture can't be made small enough, or isn't one.
+    fn publish_picture(&self, _frame: &Frame) -> Result<(), PublishError> {
+        Ok(())
+    }
+
+    /// The camera's state has changed. By default it's told to nobody.
+    fn camera(&self, _state: &CameraState) {}
+
+    /// What became of a frame that somebody had asked for. By default nobody is told.
+    fn described(&self, _outcome: &Described<'_>) {}
+
+    /// Whether there is a connection now; `None` where there is nothing to connect to.
+    fn connected(&self) -> Option<bool> {
+        None
+    }
 
     /// Says goodbye, within `limit`. Nothing is published afterwards.
     fn close(&self, limit: Duration);

@@ -98,6 +98,7 @@ mod tests {
             pack: "test 1",
             origin: "a.jpg",
             time: "2026-01-01T00:00:00.000Z".into(),
+            time_synchronised: true,
             sequence: 1,
         }
     }

@@ -23,7 +23,7 @@ pub struct Broker {
 pub const USER: &str = "installer";
 pub const PASSWORD: &str = "correct horse";
 
-fn program(name: &str) -> PathBuf {
+pub fn program(name: &str) -> PathBuf {
     // Debian keeps the broker in /usr/sbin, which is not on every user's path.
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
@@ -33,7 +33,7 @@ fn program(name: &str) -> PathBuf {
         .unwrap_or_else(|| {
             panic!(
                 "{name} is missing: these tests need a real broker; install it \
-                 (Debian: apt-get install mosquitto)"
+                 (Debian: apt-get install mosquitto openssl)"
             )
         })
 }
@@ -73,7 +73,8 @@ impl Broker {
         broker
     }
 
-    fn start(port: u16, config: &str) -> Self {
+    /// With these lines in its configuration too.
+    pub fn start(port: u16, config: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("mosquitto.conf");
         let log = folder.path().join("log");
@@ -81,8 +82,9 @@ impl Broker {
             &file,
             format!(
                 // Started by root it would become another user, who can't read these files.
+                // It forwards a message before it acknowledges it, as long as no window is full.
                 "user root\nlistener {port} 127.0.0.1\npersistence false\n\
-                 log_dest file {}\nlog_type all\n{config}",
+                 max_inflight_messages 0\nlog_dest file {}\nlog_type all\n{config}",
                 log.display()
             ),
         )
@@ -117,6 +119,9 @@ impl Broker {
         self.signal(Signal::STOP);
     }
 
+    /// SIGKILL.
+    pub fn kill(self) {}
+
     pub fn thaw(&self) {
         self.signal(Signal::CONT);
     }
@@ -148,7 +153,9 @@ fn read(path: &Path) -> String {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message {
     pub topic: String,
+    /// As text; a picture isn't.
     pub payload: String,
+    pub bytes: Vec<u8>,
     /// It's what the broker had kept, not news.
     pub retained: bool,
 }
@@ -169,7 +176,7 @@ impl Subscriber {
     fn new(port: u16) -> Self {
         let id = format!("subscriber-{:x}", fastrand::u64(..));
         let mut options = MqttOptions::new(id, rumqttc::Broker::tcp("127.0.0.1", port));
-        options.set_max_packet_size(1 << 20, 1 << 20);
+        options.set_max_packet_size(8 << 20, 8 << 20);
         let (client, mut connection) = Client::builder(options).capacity(16).build();
         let messages = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&messages);
@@ -181,7 +188,8 @@ impl Subscriber {
                     Ok(Event::Incoming(Packet::Publish(publish))) => {
                         kept.lock().unwrap().push(Message {
                             topic: String::from_utf8(publish.topic.to_vec()).unwrap(),
-                            payload: String::from_utf8(publish.payload.to_vec()).unwrap(),
+                            payload: String::from_utf8_lossy(&publish.payload).into_owned(),
+                            bytes: publish.payload.to_vec(),
                             retained: publish.retain,
                         });
                     }
@@ -205,6 +213,30 @@ impl Subscriber {
         let options = PublishOptions::new(QoS::AtLeastOnce);
         self.client.publish(marker.as_str(), "", options).unwrap();
         self.wait_for(&marker, |message| message.topic == marker);
+    }
+
+    /// Publishes at least once.
+    pub fn send(&self, topic: &str, payload: impl Into<Vec<u8>>) {
+        let options = PublishOptions::new(QoS::AtLeastOnce);
+        self.client.publish(topic, payload.into(), options).unwrap();
+    }
+
+    /// Publishes for the broker to keep.
+    pub fn send_retained(&self, topic: &str, payload: impl Into<Vec<u8>>) {
+        let options = PublishOptions::new(QoS::AtLeastOnce).retain(true);
+        self.client.publish(topic, payload.into(), options).unwrap();
+    }
+
+    /// The newest health message for which this holds.
+    pub fn wait_for_health(
+        &self,
+        what: &str,
+        holds: impl Fn(&serde_json::Value) -> bool,
+    ) -> serde_json::Value {
+        until(what, || {
+            let health = self.on("/health").pop()?.json();
+            holds(&health).then_some(health)
+        })
     }
 
     pub fn all(&self) -> Vec<Message> {

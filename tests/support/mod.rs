@@ -11,6 +11,7 @@ use captiond::source::{Frame, Pixels};
 
 pub mod broker;
 pub mod process;
+pub mod relay;
 
 /// So long a condition may take on a busy machine; met conditions return at once.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -45,6 +46,16 @@ pub fn drop_in(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
     std::fs::write(&hidden, bytes).unwrap();
     std::fs::rename(&hidden, &path).unwrap();
     path
+}
+
+/// A daemon that watches `<folder>/in`.
+pub fn folder_config(folder: &Path, port: u16, more_mqtt: &str) -> String {
+    let _ = std::fs::create_dir(folder.join("in"));
+    format!(
+        "[device]\nid = \"porch\"\n\
+         [source]\nkind = \"folder\"\npath = \"in\"\nexisting = \"caption\"\npoll = \"20ms\"\n\
+         [mqtt]\nhost = \"127.0.0.1\"\nport = {port}\n{more_mqtt}\n"
+    )
 }
 
 /// Stands for the model: decodes the frame and says how wide it is.

@@ -11,9 +11,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use self::check::Raw;
+pub use self::mqtt::{HomeAssistantConfig, MqttConfig, OutboxConfig, TlsConfig};
+pub use self::speech::{SpeechConfig, Via};
+use super::controls::Values;
 use crate::caption::wording::Thresholds;
 
 mod check;
+mod mqtt;
+mod speech;
 
 /// The whole configuration, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,13 +30,17 @@ pub struct Config {
     pub device: String,
     /// Where frames come from (`[source]`).
     pub source: SourceConfig,
-    /// Least time from the start of one caption to the start of the next.
-    /// Default: "0s" (as fast as the model allows).
-    pub interval: Duration,
     /// From which confidence on a caption is said, and how (`[confidence]`).
     pub confidence: Thresholds,
-    /// The broker (`[mqtt]`). May be left out with `--stdout` only.
+    /// `interval`, `enabled`, `min_confidence`, `detail`: what the daemon starts with, and what may
+    /// be changed while it runs.
+    pub controls: Values,
+    /// The broker (`[mqtt]`). May be left out with `[speech]` or `--stdout`.
     pub mqtt: Option<MqttConfig>,
+    /// The home hub (`[home_assistant]`). Default: none is told of the device.
+    pub home_assistant: Option<HomeAssistantConfig>,
+    /// Saying captions aloud (`[speech]`). Default: silent.
+    pub speech: Option<SpeechConfig>,
 }
 
 /// Where frames come from; `source.kind` chooses.
@@ -80,37 +89,12 @@ pub struct VideoConfig {
     pub fps: u32,
 }
 
-/// `[mqtt]`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct MqttConfig {
-    /// Name or address of the broker.
-    pub host: String,
-    /// Its port. Default: 1883.
-    pub port: u16,
-    /// First part of all topics. Default: "captiond".
-    pub prefix: String,
-    /// User name. Default: none.
-    pub username: Option<String>,
-    /// The password, read from `password_file`: a file that only the daemon's user (and its
-    /// group) may read. Default: none.
-    pub password: Option<Secret>,
-    /// MQTT client id; no two clients of one broker may have the same.
-    /// Default: "captiond-" and the device id.
-    pub client_id: String,
-    /// After so long without traffic client and broker check that the other is alive; after one
-    /// and a half of it the broker publishes the last will. "5s" to "1h". Default: "30s".
-    pub keep_alive: Duration,
-    /// Quality of service of captions and events: 0 (at most once) or 1 (at least once).
-    /// Default: 1. (`status` is always sent with 1.)
-    pub qos: u8,
-}
-
-/// A password. It's never printed: not in the log, not by `{:?}`.
+/// A password or a private key. It's never printed: not in the log, not by `{:?}`.
 #[derive(Clone, PartialEq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// The password itself, for the one place that sends it.
+    /// The secret itself, for the one place that uses it.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -226,7 +210,9 @@ impl Place<'_> {
 mod tests {
     use super::*;
     use crate::caption::wording::{HEDGE_BELOW, WITHHOLD_BELOW};
+    use crate::daemon::controls::Detail;
     use std::os::unix::fs::PermissionsExt;
+    use std::time::Duration;
 
     const FOLDER: &str = "[source]\nkind = \"folder\"\npath = \"in\"\n";
 
@@ -264,10 +250,15 @@ mod tests {
                     caption_existing: false,
                     poll: Duration::from_secs(1),
                 }),
-                interval: Duration::ZERO,
                 confidence: Thresholds {
                     hedge_below: HEDGE_BELOW,
                     withhold_below: WITHHOLD_BELOW,
+                },
+                controls: Values {
+                    enabled: true,
+                    interval: Duration::ZERO,
+                    min_confidence: 0.0,
+                    detail: Detail::Short,
                 },
                 mqtt: Some(MqttConfig {
                     host: "broker".into(),
@@ -278,7 +269,18 @@ mod tests {
                     client_id: "captiond-porch".into(),
                     keep_alive: Duration::from_secs(30),
                     qos: 1,
+                    tls: None,
+                    publish_image: false,
+                    health_interval: Duration::from_secs(60),
+                    outbox: OutboxConfig {
+                        max_entries: 1000,
+                        max_bytes: 1 << 20,
+                        max_age: Duration::from_secs(600),
+                        folder: None,
+                    },
                 }),
+                home_assistant: None,
+                speech: None,
             }
         );
     }
@@ -297,7 +299,11 @@ mod tests {
                     let key = line.strip_prefix('#').unwrap_or(line);
                     (!key.starts_with(' ')).then_some(key)
                 })
-                .filter(|line| !line.starts_with("password_file"))
+                // Their files aren't here.
+                .filter(|line| {
+                    let of_a_file = ["password_", "ca_file", "client_cert", "client_key"];
+                    !of_a_file.iter().any(|key| line.starts_with(key))
+                })
                 .collect::<Vec<_>>()
                 .join("\n")
         };
@@ -444,6 +450,40 @@ mod tests {
             ),
         ] {
             refused(&format!("{FOLDER}[confidence]\n{keys}"), &parts);
+        }
+    }
+
+    #[test]
+    fn speech_needs_no_broker_and_has_the_documented_defaults() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!("{FOLDER}[speech]\n");
+        let config = load_in(folder.path(), &text, false).unwrap();
+        assert_eq!(config.mqtt, None);
+        let speech = SpeechConfig {
+            via: Via::Auto,
+            command: Vec::new(),
+            rate: 0,
+            voice: None,
+            language: "en".into(),
+            socket: None,
+            hold: Duration::from_secs(60),
+            sounds: Vec::new(),
+        };
+        assert_eq!(config.speech, Some(speech));
+        for (line, parts) in [
+            ("via = \"pigeon\"", ["`speech.via`", "`espeak-ng`"]),
+            ("via = \"command\"", ["`speech.via`", "speech.command"]),
+            (
+                "command = [\"cat\"]",
+                ["`speech.command`", "via = \"command\""],
+            ),
+            ("sounds = []", ["`speech.sounds`", "aplay"]),
+            ("rate = 101", ["`speech.rate`", "-100 to 100"]),
+            ("rate = 1000", ["`speech.rate`", "i8"]),
+            ("voice = \"-x\"", ["`speech.voice`", "letters"]),
+            ("language = \"en\\nQUIT\"", ["`speech.language`", "letters"]),
+        ] {
+            refused(&format!("{text}{line}\n"), &[":5:", parts[0], parts[1]]);
         }
     }
 

@@ -1,0 +1,108 @@
+//! The units of systemd/: understood by systemd, and as closed as promised.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// The bound of issue 5; 0 is closed, 10 open.
+const MOST_EXPOSED: f64 = 1.3;
+
+fn unit(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("systemd")
+        .join(name)
+}
+
+/// `None`, loudly, where there is no systemd-analyze.
+fn analyze(words: &[&str], file: &Path) -> Option<Output> {
+    match Command::new("systemd-analyze")
+        .args(words)
+        .arg(file)
+        .output()
+    {
+        Ok(output) => Some(output),
+        Err(error) => {
+            eprintln!("##### SKIPPED: no systemd-analyze ({error}); Debian: systemd #####");
+            None
+        }
+    }
+}
+
+fn text(output: &Output) -> String {
+    let out = String::from_utf8_lossy(&output.stdout);
+    format!("{out}{}", String::from_utf8_lossy(&output.stderr))
+}
+
+/// "→ Overall exposure level for captiond.service: 1.3 OK"
+fn exposure(output: &Output) -> f64 {
+    let text = text(output);
+    let line = text
+        .lines()
+        .find(|line| line.contains("Overall exposure level"))
+        .unwrap_or_else(|| panic!("no level in {text}"));
+    let words = line.split(": ").nth(1).unwrap();
+    words.split(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn systemd_understands_every_unit() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["captiond.service", "captiond-clock.service"] {
+        // The program needn't be installed for this.
+        let unit = fs::read_to_string(unit(name)).unwrap();
+        let unit = unit.replace("/usr/bin/captiond", env!("CARGO_BIN_EXE_captiond"));
+        let file = folder.path().join(name);
+        fs::write(&file, &unit).unwrap();
+        let Some(output) = analyze(&["verify", "--man=no"], &file) else {
+            return;
+        };
+        assert!(output.status.success(), "{name}: {}", text(&output));
+        // Unknown keys are warnings only.
+        assert!(!text(&output).contains(name), "{name}: {}", text(&output));
+
+        // The check itself sees a fault.
+        fs::write(&file, format!("{unit}\n[Service]\nProtectEverything=yes\n")).unwrap();
+        let output = analyze(&["verify", "--man=no"], &file).unwrap();
+        assert!(text(&output).contains("ProtectEverything"));
+    }
+}
+
+#[test]
+fn the_daemon_is_as_closed_as_promised() {
+    let security = ["security", "--offline=true", "--no-pager"];
+    let Some(output) = analyze(&security, &unit("captiond.service")) else {
+        return;
+    };
+    let level = exposure(&output);
+    assert!(level <= MOST_EXPOSED, "{level}: {}", text(&output));
+    assert!(level > 0.0);
+
+    // With the addition for camera modules it stays in sight of that.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("captiond.service");
+    let both = ["captiond.service", "camera-module.conf"]
+        .map(|name| fs::read_to_string(unit(name)).unwrap())
+        .join("\n");
+    fs::write(&file, both).unwrap();
+    let with_module = exposure(&analyze(&security, &file).unwrap());
+    assert!((level..=1.5).contains(&with_module), "{with_module}");
+}
+
+#[test]
+fn the_watchdog_is_fed_by_the_main_process_and_reload_is_hangup() {
+    let unit = fs::read_to_string(unit("captiond.service")).unwrap();
+    for line in [
+        "Type=notify",
+        "NotifyAccess=main",
+        "WatchdogSec=60",
+        "Restart=always",
+        "ExecReload=/bin/kill -HUP $MAINPID",
+        // tract chooses its ARM kernels by /proc/cpuinfo.
+        "ProcSubset=all",
+    ] {
+        assert!(
+            unit.lines().any(|found| found == line),
+            "{line:?} is missing"
+        );
+    }
+}
