@@ -10,7 +10,7 @@ BUILT = "$${CARGO_TARGET_DIR:-target}/debug/captiond"
 RELEASE = "$${CARGO_TARGET_DIR:-target}/release/captiond"
 VENV = target/venv
 
-.PHONY: help demo test parity bench bench-search bench-metrics deb default-pack samples install clean
+.PHONY: help demo test faults faults-long parity bench bench-search bench-metrics deb default-pack samples install clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -27,6 +27,20 @@ test: install ## format, lint, tests, docs and parity: what CI runs
 	$(CARGO) test --locked --all-features
 	$(PYTHON) -m unittest discover -q -s models
 	@$(MAKE) --no-print-directory parity
+
+FAULTS = $(CARGO) test --locked --all-features --test 'faults_*' -- --nocapture
+MORE_FAULTS = $(CARGO) test --locked --all-features --test daemon_mqtt --test mqtt_outbox --test mqtt_commands \
+  --test mqtt_tls --test service_manager --test reload --test damaged_packs --test video_source --test speech
+
+faults: install ## what the daemon must survive, one line for each fault (docs/faults.md)
+	@log=$$(mktemp); $(FAULTS) >$$log 2>&1 && $(MORE_FAULTS) >>$$log 2>&1 || { cat $$log; exit 1; }; \
+	awk '/PASS \| / { print substr($$0, index($$0, "PASS | ")); next } \
+	  /Running tests\// { split($$2, path, "[/.]") } \
+	  /^test .* \.\.\. ok$$/ && path[2] !~ /^faults_/ && $$2 != "the_daemon_as_a_child" { \
+	    gsub("_", " ", $$2); print "PASS | " path[2] " | " $$2 }' $$log; rm $$log
+
+faults-long: ## the same with many more rounds, by hand
+	@CAPTIOND_FAULTS=long $(MAKE) --no-print-directory faults
 
 parity: ## compare with Pillow, onnxruntime and PyTorch on real pictures (needs DATA)
 	@if [ -d "$(DATA)/flickr8k" ]; then $(MAKE) --no-print-directory measure-parity; else \

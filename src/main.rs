@@ -35,6 +35,9 @@ enum Command {
     Datastore(cli::datastore::DatastoreCommand),
     /// Write the towers' embeddings of pictures and captions to a file.
     Embed(cli::embed::EmbedArgs),
+    #[cfg(feature = "camera")]
+    #[command(hide = true)]
+    CameraHelper(captiond::source::video::helper::HelperArgs),
     /// Measure a pack.
     #[command(subcommand)]
     Eval(cli::eval::EvalCommand),
@@ -74,6 +77,10 @@ fn main() -> ExitCode {
         Command::Calibrate(args) => cli::calibrate::run(&args),
         Command::Datastore(command) => cli::datastore::run(&command),
         Command::Embed(args) => cli::embed::run(&args),
+        #[cfg(feature = "camera")]
+        Command::CameraHelper(args) => {
+            captiond::source::video::helper::run(&args).map_err(anyhow::Error::from)
+        }
         Command::Eval(command) => cli::eval::run(&command),
     };
     result.unwrap_or_else(|error| {

@@ -17,6 +17,8 @@ use captiond::daemon::config::MqttConfig;
 use captiond::daemon::controls::{Controls, Values};
 use captiond::daemon::life::Life;
 use captiond::daemon::shutdown::Shutdown;
+use captiond::daemon::trigger::demand::DemandFlag;
+use captiond::daemon::trigger::{Trigger, TriggerConfig};
 use captiond::daemon::{self, Counters, Settings, Tally};
 use captiond::frame::FrameQuality;
 use captiond::publish::message::CaptionMessage;
@@ -55,20 +57,27 @@ impl Publisher for Kept {
     fn close(&self, _: Duration) {}
 }
 
-fn settings(interval: Duration) -> Settings {
-    with_controls(&Controls::new(Values {
+fn settings(interval: Duration, clock: &Arc<dyn Clock>) -> Settings {
+    let controls = Controls::new(Values {
         interval,
         ..Values::default()
-    }))
+    });
+    with_controls(&controls, clock)
 }
 
-fn with_controls(controls: &Controls) -> Settings {
+fn with_controls(controls: &Controls, clock: &Arc<dyn Clock>) -> Settings {
     Settings {
         device: "porch".into(),
         controls: controls.clone(),
         counters: Arc::new(Counters::default()),
-        life: Arc::new(Life::untold(Arc::new(SystemClock::new()))),
+        life: Arc::new(Life::untold(Arc::clone(clock))),
+        trigger: Trigger::new(TriggerConfig::default(), Arc::clone(clock)),
+        demand: DemandFlag::new(controls, Arc::clone(clock)),
     }
+}
+
+fn system_clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock::new())
 }
 
 fn frame(text: &str, clock: &dyn Clock) -> Frame {
@@ -155,7 +164,7 @@ fn run_script(items: Vec<Result<Frame, SourceError>>, every: bool) -> (Tally, Ve
         out
     });
     let tally = daemon::run(
-        settings(Duration::ZERO),
+        settings(Duration::ZERO, &system_clock()),
         Box::new(source),
         Box::new(Gated(gated)),
         vec![Arc::clone(&kept) as Arc<dyn Publisher>],
@@ -259,7 +268,7 @@ fn bad_images_in_a_folder_are_skipped_and_counted() {
         })
     };
     let tally = daemon::run(
-        settings(Duration::ZERO),
+        settings(Duration::ZERO, &clock),
         Box::new(Patient {
             source,
             watcher: Some(watcher),
@@ -318,7 +327,10 @@ fn the_interval_is_kept_on_the_monotonic_clock() {
         every_frame_counts: true,
     };
     daemon::run(
-        settings(Duration::from_secs(7)),
+        settings(
+            Duration::from_secs(7),
+            &(Arc::clone(&clock) as Arc<dyn Clock>),
+        ),
         Box::new(source),
         Box::new(Gated(gated)),
         vec![Arc::clone(&kept) as Arc<dyn Publisher>],
@@ -373,7 +385,7 @@ fn run_controlled(
         every_frame_counts: true,
     };
     let tally = daemon::run(
-        with_controls(controls),
+        with_controls(controls, &clock),
         Box::new(source),
         Box::new(Gated(gated)),
         vec![Arc::clone(&answers) as Arc<dyn Publisher>],
@@ -446,7 +458,7 @@ fn when_the_reader_of_the_lines_has_gone_the_daemon_ends() {
     gate.send(()).unwrap();
     gate.send(()).unwrap();
     let tally = daemon::run(
-        settings(Duration::ZERO),
+        settings(Duration::ZERO, &system_clock()),
         Box::new(Endless),
         Box::new(Gated(gated)),
         vec![Arc::new(Gone)],
@@ -474,7 +486,7 @@ fn a_panic_in_the_model_ends_the_daemon_with_an_error() {
         every_frame_counts: true,
     };
     let error = daemon::run(
-        settings(Duration::ZERO),
+        settings(Duration::ZERO, &system_clock()),
         Box::new(source),
         Box::new(Broken),
         Vec::new(),

@@ -1,5 +1,6 @@
 //! The units of systemd/: understood by systemd, and as closed as promised.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -77,15 +78,59 @@ fn the_daemon_is_as_closed_as_promised() {
     assert!(level <= MOST_EXPOSED, "{level}: {}", text(&output));
     assert!(level > 0.0);
 
-    // With the addition for camera modules it stays in sight of that.
+    // With the additions for camera modules and buttons it stays in sight of that.
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("captiond.service");
-    let both = ["captiond.service", "camera-module.conf"]
-        .map(|name| fs::read_to_string(unit(name)).unwrap())
-        .join("\n");
-    fs::write(&file, both).unwrap();
-    let with_module = exposure(&analyze(&security, &file).unwrap());
-    assert!((level..=1.5).contains(&with_module), "{with_module}");
+    for addition in ["camera-module.conf", "buttons.conf"] {
+        let both = ["captiond.service", addition]
+            .map(|name| fs::read_to_string(unit(name)).unwrap())
+            .join("\n");
+        fs::write(&file, both).unwrap();
+        let with_it = exposure(&analyze(&security, &file).unwrap());
+        assert!((level..=1.5).contains(&with_it), "{addition}: {with_it}");
+    }
+}
+
+/// The camera's process is the daemon's own program once more, and is told to end by a signal.
+#[test]
+fn the_daemon_may_start_its_own_program() {
+    let unit = fs::read_to_string(unit("captiond.service")).unwrap();
+    let value = |key: &str| {
+        let lines = unit.lines().filter_map(|line| line.strip_prefix(key));
+        lines.collect::<Vec<_>>().join(" ")
+    };
+    for forbidden in ["NoExecPaths=", "InaccessiblePaths=", "MemoryDenyExec="] {
+        assert_eq!(value(forbidden), "", "{forbidden}");
+    }
+    // Where /proc has no other's files, it still has one's own.
+    assert_eq!(value("ProtectProc="), "invisible");
+    // Allowed is what is in the first group and not in those with `~`.
+    let filter = value("SystemCallFilter=");
+    assert_eq!(filter, "@system-service ~@privileged @resources");
+    let Some(allowed) = system_calls("@system-service") else {
+        return;
+    };
+    let taken_away = ["@privileged", "@resources"].map(|group| system_calls(group).unwrap());
+    for call in ["execve", "clone3", "kill", "waitid", "pipe2", "setpgid"] {
+        assert!(allowed.contains(call), "{call} is not allowed");
+        for group in &taken_away {
+            assert!(!group.contains(call), "{call} is taken away");
+        }
+    }
+}
+
+/// All system calls of a group, and of the groups in it; `None` without systemd-analyze.
+fn system_calls(group: &str) -> Option<BTreeSet<String>> {
+    let (mut known, mut groups) = (BTreeSet::new(), vec![group.to_owned()]);
+    while let Some(group) = groups.pop() {
+        let listed = text(&analyze(&["syscall-filter"], Path::new(&group))?);
+        for word in listed.lines().map(str::trim) {
+            if known.insert(word.to_owned()) && word.starts_with('@') && word != group {
+                groups.push(word.to_owned());
+            }
+        }
+    }
+    Some(known)
 }
 
 #[test]
@@ -99,6 +144,8 @@ fn the_watchdog_is_fed_by_the_main_process_and_reload_is_hangup() {
         "ExecReload=/bin/kill -HUP $MAINPID",
         // tract chooses its ARM kernels by /proc/cpuinfo.
         "ProcSubset=all",
+        // The daemon ends its helpers itself.
+        "KillMode=mixed",
     ] {
         assert!(
             unit.lines().any(|found| found == line),

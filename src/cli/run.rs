@@ -11,22 +11,29 @@ use signal_hook::iterator::Signals;
 use crate::caption::wording::Thresholds;
 use crate::captioner::Describe;
 use crate::daemon::clock::{Clock, SystemClock};
-use crate::daemon::config::{Config, SourceConfig};
+use crate::daemon::config::{Config, SourceConfig, SourceKind};
 use crate::daemon::controls::{Controls, Values};
 use crate::daemon::life::Life;
 use crate::daemon::reload::Hangups;
 use crate::daemon::shutdown::Shutdown;
+use crate::daemon::trigger::Trigger;
+use crate::daemon::trigger::button::listen;
+use crate::daemon::trigger::demand::DemandFlag;
 use crate::daemon::{self, Counters, Settings};
-use crate::publish::Publisher;
 use crate::publish::mqtt::{MqttPublisher, Surroundings};
 use crate::publish::stdout::JsonLines;
+use crate::publish::{CameraState, Publisher};
 use crate::source::FrameSource;
 use crate::source::command::CommandSource;
 use crate::source::folder::{Existing, FolderSource};
+use crate::source::http::{SnapshotSource, StreamSource};
+use crate::source::state::{self, StateCell};
+use crate::source::supervised::Supervised;
 use crate::speech::Speech;
 
 /// Caption the frames of a source until stopped (SIGTERM, Ctrl-C); SIGHUP reads the configuration and
-/// the pack again, SIGUSR1 says the last caption again
+/// the pack again, SIGUSR1 says the last caption again, SIGUSR2 captions the next frame whatever the
+/// trigger says
 #[derive(Debug, Clone, clap::Args)]
 pub struct RunArgs {
     /// The configuration (TOML); docs/captiond.toml is an example with every key
@@ -64,15 +71,19 @@ pub fn run(
     let repeats = Repeats::catch().context("can't set up the handler of SIGUSR1")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let life = Arc::new(Life::from_environment(Arc::clone(&clock)));
+    let controls = Controls::new(config.controls);
+    let demand = DemandFlag::new(&controls, Arc::clone(&clock));
+    let asked = Arc::clone(&life);
+    demand.on_press(move || asked.asked());
+    demand
+        .on_signal()
+        .context("can't set up the handler of SIGUSR2")?;
 
     let pack = args.pack.as_deref().or(config.pack.as_deref());
     let describe = load(pack, config.confidence)?;
     if shutdown.requested() {
         return Ok(ExitCode::SUCCESS);
     }
-    let controls = Controls::new(config.controls);
-    let asked = Arc::clone(&life);
-    controls.on_describe(move || asked.asked());
     let speech = match &config.speech {
         Some(speech) => Some(
             Speech::start(speech.clone(), controls.clone(), Arc::clone(&clock))
@@ -116,7 +127,21 @@ pub fn run(
         life.listen(move |event| to.play_event(event));
         publishers.push(Arc::new(speech));
     }
-    let source = open(&config.source, &clock);
+    let state = StateCell::new();
+    tell(&state, &publishers, &life, &clock);
+    let source = Supervised::new(
+        open(&config.source, &clock),
+        state,
+        config.source.live.frozen_after,
+        Arc::clone(&clock),
+    );
+    for button in config.trigger.buttons() {
+        listen(button, demand.clone(), Arc::clone(&clock), shutdown.clone())
+            .context("can't start a button's thread")?;
+    }
+    // A frame that waited for longer is what a camera saw before it stalled.
+    let max_age = (!source.every_frame_counts()).then_some(config.source.live.stall_after);
+    let trigger = Trigger::new(config.trigger, Arc::clone(&clock)).with_max_age(max_age);
     tracing::info!(
         device = config.device,
         pack = describe.pack(),
@@ -128,10 +153,12 @@ pub fn run(
         controls,
         counters,
         life,
+        trigger,
+        demand,
     };
     let tally = daemon::run(
         settings,
-        source,
+        Box::new(source),
         Box::new(describe),
         publishers,
         clock,
@@ -145,6 +172,31 @@ pub fn run(
         "stopped"
     );
     Ok(ExitCode::SUCCESS)
+}
+
+/// From now on publishers and service manager hear how it stands with the source.
+fn tell(
+    state: &StateCell,
+    publishers: &[Arc<dyn Publisher>],
+    life: &Arc<Life>,
+    clock: &Arc<dyn Clock>,
+) {
+    let (publishers, clock) = (publishers.to_vec(), Arc::clone(clock));
+    let life = Arc::clone(life);
+    state.on_change(move |report| {
+        let camera = CameraState::of(report, &*clock);
+        for publisher in &publishers {
+            publisher.camera(&camera);
+        }
+        match &report.state {
+            state::CameraState::Ok => life.source_delivers(),
+            // A camera that has just been asked for the first time isn't lost yet.
+            _ if report.number == 0 => {}
+            state::CameraState::Lost { reason } | state::CameraState::Stalled { reason } => {
+                life.source_lost(reason);
+            }
+        }
+    });
 }
 
 /// What SIGHUP does.
@@ -173,6 +225,7 @@ impl Reload {
             source,
             confidence,
             controls,
+            trigger,
             mqtt,
             home_assistant,
             speech,
@@ -229,6 +282,9 @@ impl Reload {
         if running.source != source {
             left.push("source");
         }
+        if running.trigger != trigger {
+            left.push("trigger");
+        }
         if running.mqtt != mqtt {
             left.push("mqtt");
         }
@@ -280,8 +336,9 @@ impl Repeats {
 /// asked for, so a camera that is missing now is waited for like one that is lost later.
 pub(super) fn open(config: &SourceConfig, clock: &Arc<dyn Clock>) -> Box<dyn FrameSource> {
     let clock = Arc::clone(clock);
-    match config {
-        SourceConfig::Folder(folder) => {
+    let stall_after = config.live.stall_after;
+    match &config.kind {
+        SourceKind::Folder(folder) => {
             let existing = if folder.caption_existing {
                 Existing::Caption
             } else {
@@ -294,20 +351,27 @@ pub(super) fn open(config: &SourceConfig, clock: &Arc<dyn Clock>) -> Box<dyn Fra
                 clock,
             ))
         }
-        SourceConfig::Command(command) => Box::new(CommandSource::new(
+        SourceKind::Command(command) => Box::new(CommandSource::new(
             command.argv.clone(),
             command.max_frame_bytes,
+            stall_after,
             clock,
         )),
+        SourceKind::HttpSnapshot(snapshot) => Box::new(SnapshotSource::new(
+            snapshot.http.clone(),
+            snapshot.poll,
+            clock,
+        )),
+        SourceKind::HttpMjpeg(stream) => Box::new(StreamSource::new(stream.http.clone(), clock)),
         #[cfg(feature = "camera")]
-        SourceConfig::Video(video) => {
+        SourceKind::Video(video) => {
             use crate::source::video::{VideoSource, Wanted};
             let wanted = Wanted {
                 width: video.width,
                 height: video.height,
                 fps: video.fps,
             };
-            Box::new(VideoSource::new(&video.device, wanted, clock))
+            Box::new(VideoSource::new(&video.device, wanted, stall_after, clock))
         }
     }
 }

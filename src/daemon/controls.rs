@@ -69,16 +69,10 @@ pub struct Controls {
 
 #[derive(Default)]
 struct Shared {
-    state: Mutex<State>,
+    values: Mutex<Values>,
     listeners: Mutex<Vec<Listener>>,
     asked: Mutex<Vec<Asked>>,
-    bell: Bell,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    values: Values,
-    describe: bool,
+    bell: Arc<Bell>,
 }
 
 impl Controls {
@@ -86,24 +80,24 @@ impl Controls {
     #[must_use]
     pub fn new(values: Values) -> Self {
         let controls = Self::default();
-        controls.lock().values = values;
+        *controls.lock() = values;
         controls
     }
 
     /// The settings now.
     #[must_use]
     pub fn values(&self) -> Values {
-        self.lock().values
+        *self.lock()
     }
 
     /// Changes settings, wakes the pipeline and tells the listeners, if anything is different
     /// afterwards.
     pub fn update(&self, change: impl FnOnce(&mut Values)) {
         {
-            let mut state = self.lock();
-            let before = state.values;
-            change(&mut state.values);
-            if before == state.values {
+            let mut values = self.lock();
+            let before = *values;
+            change(&mut values);
+            if before == *values {
                 return;
             }
         }
@@ -126,18 +120,18 @@ impl Controls {
     }
 
     /// Asks for a caption of the next frame: at once, whatever `interval` and `enabled` say.
-    /// Asking again before it's there changes nothing.
+    /// Asking again before it's there changes nothing. Whoever keeps the wish listens
+    /// ([`Controls::on_describe`]): the pipeline's
+    /// [`DemandFlag`](super::trigger::demand::DemandFlag).
     pub fn describe(&self) {
         let asked = self.shared.asked.lock();
         for listener in asked.unwrap_or_else(PoisonError::into_inner).iter() {
             listener();
         }
-        self.lock().describe = true;
-        self.shared.bell.ring();
     }
 
-    /// From now on `listener` is called each time that [`Controls::describe`] is, before the
-    /// pipeline knows of it. It must not block, nor register another one.
+    /// From now on `listener` is called each time that [`Controls::describe`] is. It must not
+    /// block, nor register another one.
     pub fn on_describe(&self, listener: impl Fn() + Send + Sync + 'static) {
         let asked = self.shared.asked.lock();
         asked
@@ -145,15 +139,9 @@ impl Controls {
             .push(Box::new(listener));
     }
 
-    /// Whether a caption was asked for since the last call; it's the caller's to make then.
-    #[must_use]
-    pub fn take_describe(&self) -> bool {
-        std::mem::take(&mut self.lock().describe)
-    }
-
     /// Rung at each change and each wish for a caption. [`Controls::wake`] rings it too.
     #[must_use]
-    pub fn bell(&self) -> &Bell {
+    pub fn bell(&self) -> &Arc<Bell> {
         &self.shared.bell
     }
 
@@ -162,10 +150,10 @@ impl Controls {
         self.shared.bell.ring();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Values> {
         // Each value is valid by itself, whatever a panicking `change` has left.
         self.shared
-            .state
+            .values
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
@@ -174,7 +162,7 @@ impl Controls {
 impl fmt::Debug for Controls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Controls")
-            .field("state", &*self.lock())
+            .field("values", &*self.lock())
             .finish_non_exhaustive()
     }
 }
@@ -205,21 +193,5 @@ mod tests {
             (controls.bell().rung(), heard.load(Ordering::Relaxed)),
             (rung + 1, 1)
         );
-    }
-
-    #[test]
-    fn a_wish_for_a_caption_is_taken_once() {
-        let controls = Controls::default();
-        let asked = Arc::new(AtomicU32::new(0));
-        let count = Arc::clone(&asked);
-        controls.on_describe(move || {
-            count.fetch_add(1, Ordering::Relaxed);
-        });
-        assert!(!controls.take_describe());
-        controls.describe();
-        controls.describe();
-        assert!(controls.take_describe());
-        assert!(!controls.take_describe());
-        assert_eq!(asked.load(Ordering::Relaxed), 2);
     }
 }

@@ -18,6 +18,7 @@ pub mod newest;
 pub mod reload;
 pub mod run;
 pub mod shutdown;
+pub mod trigger;
 
 pub use counters::{Counters, Tally};
 pub use run::{RunError, Settings, run};

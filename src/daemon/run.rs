@@ -13,9 +13,11 @@ use super::life::Life;
 use super::log_limit::LogLimit;
 use super::newest::{NewestSlot, Taken};
 use super::shutdown::Shutdown;
+use super::trigger::demand::{DemandFlag, Press};
+use super::trigger::{Reason, Trigger};
 use crate::captioner::Describe;
 use crate::publish::message::CaptionMessage;
-use crate::publish::{CameraState, Described, PublishError, Publisher};
+use crate::publish::{Described, PublishError, Publisher};
 use crate::source::{Frame, FrameSource, SourceError};
 
 /// Waits between attempts to open a lost source.
@@ -31,6 +33,9 @@ const LOG_PERIOD: Duration = Duration::from_secs(60);
 
 /// How often the main thread looks at the daemon's state.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
+/// A source that has delivered for so long is steady again: its next loss is retried soon. One that
+/// gives a frame and breaks, again and again, is not.
+const STEADY: Duration = Duration::from_secs(10);
 
 /// A shutdown stays under a second: so much for the goodbye to the broker...
 const GOODBYE: Duration = Duration::from_millis(700);
@@ -38,15 +43,11 @@ const GOODBYE: Duration = Duration::from_millis(700);
 /// camera's stall) is left behind; the end of the process ends it.
 const FAREWELL: Duration = Duration::from_millis(900);
 
-/// Of a camera, a frame that was asked for is no older than this: the one in the slot may be what a
-/// camera saw before it stalled.
-const FRESH: Duration = Duration::from_secs(2);
-
 /// How long to sleep while there's nothing to wait for but a change of the settings.
 const LONG: Duration = Duration::from_secs(3600);
 
 /// What the loop itself needs.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Settings {
     /// The device's id, for the messages.
     pub device: String,
@@ -56,6 +57,10 @@ pub struct Settings {
     pub counters: Arc<Counters>,
     /// Who is told how it goes.
     pub life: Arc<Life>,
+    /// Decides which frames are captioned.
+    pub trigger: Trigger,
+    /// Pressed by whoever wants a caption now.
+    pub demand: DemandFlag,
 }
 
 /// Why the daemon ended other than on request.
@@ -95,15 +100,11 @@ pub fn run(
     let source_thread = {
         let (slot, clock, shutdown) = (Arc::clone(&slot), Arc::clone(&clock), shutdown.clone());
         let counters = Arc::clone(&counters);
-        let (publishers, life) = (publishers.clone(), Arc::clone(&life));
+        let life = Arc::clone(&life);
         start("source", &shutdown.clone(), move || {
             // Also when it panics.
-            let life = EndOfSource(life);
-            let told = Told {
-                publishers: &publishers,
-                life: &life.0,
-            };
-            feed(source, &slot, &counters, &told, &*clock, &shutdown);
+            let _end = EndOfSource(life);
+            feed(source, &slot, &counters, &*clock, &shutdown);
         })?
     };
     let pipeline = Pipeline {
@@ -184,47 +185,25 @@ fn start(
         })
 }
 
-/// Who hears how it stands with the source.
-struct Told<'a> {
-    publishers: &'a [Arc<dyn Publisher>],
-    life: &'a Life,
-}
-
-impl Told<'_> {
-    fn camera(&self, state: &CameraState) {
-        for publisher in self.publishers {
-            publisher.camera(state);
-        }
-    }
-}
-
 /// The source thread: from the source into the slot.
 fn feed(
     mut source: Box<dyn FrameSource>,
     slot: &NewestSlot<Frame>,
     counters: &Counters,
-    told: &Told<'_>,
     clock: &dyn Clock,
     shutdown: &Shutdown,
 ) {
-    // `None`: nothing is known yet.
-    let mut camera: Option<Result<(), String>> = None;
     let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
     let mut limit = LogLimit::new(LOG_PERIOD);
-    let (mut lost, mut bad_in_a_row) = (false, 0);
+    let (mut steady_from, mut bad_in_a_row) = (None, 0);
     while !shutdown.requested() {
         match source.next_frame(shutdown) {
             Ok(Some(frame)) => {
-                if std::mem::take(&mut lost) {
-                    tracing::info!(source = source.origin(), "frames are coming again");
-                }
-                if camera != Some(Ok(())) {
-                    camera = Some(Ok(()));
-                    told.camera(&CameraState::ok(clock.wall()));
-                }
                 bad_in_a_row = 0;
-                told.life.source_delivers();
-                backoff.reset();
+                let now = clock.monotonic();
+                if now >= *steady_from.get_or_insert(now + STEADY) {
+                    backoff.reset();
+                }
                 if source.every_frame_counts() {
                     if !slot.put_in_turn(frame) {
                         return;
@@ -243,14 +222,9 @@ fn feed(
                     return;
                 }
             }
-            Err(error @ SourceError::Lost { .. }) => {
-                lost = true;
-                let reason = Err(error.to_string());
-                if camera.as_ref() != Some(&reason) {
-                    told.camera(&CameraState::lost(clock.wall(), error.to_string()));
-                    camera = Some(reason);
-                }
-                told.life.source_lost(&error.to_string());
+            // What the source is like, its state (`source::state`) says to whoever wants to know.
+            Err(error @ (SourceError::Lost { .. } | SourceError::Stalled { .. })) => {
+                steady_from = None;
                 warn(&mut limit, clock, &format!("no frames: {error}"));
                 if backoff.wait(clock, shutdown) {
                     return;
@@ -275,60 +249,88 @@ struct Pipeline {
     every_frame_counts: bool,
 }
 
-/// Why a frame is captioned now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    /// The interval is over.
-    Regular,
-    /// Somebody has asked.
-    Asked,
-}
-
 impl Pipeline {
     fn run(mut self, slot: &NewestSlot<Frame>) {
         let mut limit = LogLimit::new(LOG_PERIOD);
-        let mut last = None;
         let mut sequence = 0;
-        loop {
-            // The wait comes before the look at the slot, so the frame is the newest one after it.
-            let Some(turn) = self.wait_for_turn(last) else {
-                return;
-            };
-            let Some((frame, turn)) = self.take(slot, turn) else {
-                return;
-            };
-            last = Some(self.clock.monotonic());
+        while let Some((frame, reason)) = self.next_frame(slot, &mut limit) {
+            tracing::debug!(?reason, origin = frame.origin, "captioning");
             self.settings.life.captioning();
-            if self.caption(&frame, turn, sequence + 1, &mut limit) {
-                sequence += 1;
-            }
+            self.settings.trigger.begin(&frame);
+            let published = self.caption(&frame, reason, sequence + 1, &mut limit);
+            self.settings.trigger.end();
+            sequence += u64::from(published);
             self.settings.life.progress(sequence);
         }
     }
 
-    /// Waits until a frame may be captioned; `last` is when the last one was begun. `None` at a
-    /// shutdown.
-    fn wait_for_turn(&self, last: Option<Duration>) -> Option<Turn> {
-        let controls = &self.settings.controls;
+    /// Waits for a frame that is to be captioned; `None` at a shutdown or the source's end.
+    fn next_frame(
+        &mut self,
+        slot: &NewestSlot<Frame>,
+        limit: &mut LogLimit,
+    ) -> Option<(Frame, Reason)> {
+        let each = self.every_frame_counts;
+        let (mut asked, mut held) = (None, None);
         loop {
+            // The wait comes before the look at the slot, so the frame is the newest one after it.
+            asked = self.wait(asked)?;
+            let frame = match held.take() {
+                Some(frame) => frame,
+                None => self.wait_for_frame(slot)?,
+            };
+            // While there was no frame somebody may have asked, or have given up, or have changed
+            // the settings.
+            let now = self.clock.monotonic();
+            let pressed = self.settings.demand.take();
+            asked = pressed.or(asked).filter(|press| !press.expired(now));
+            let values = self.settings.controls.values();
+            if asked.is_none() && !values.enabled {
+                // A camera's frame is old by then; the next one comes by itself.
+                held = each.then_some(frame);
+                continue;
+            }
+            let trigger = &mut self.settings.trigger;
+            match trigger.wants(&frame, asked, values.interval, each) {
+                Ok(Some(reason)) => return Some((frame, reason)),
+                Ok(None) => {}
+                Err(error) => {
+                    self.settings.counters.bad();
+                    let text = format!("frame skipped: {}: {error}", frame.origin);
+                    warn(limit, &*self.clock, &text);
+                }
+            }
+        }
+    }
+
+    /// Waits until the next frame is of interest: because somebody asks (then it's said who), or
+    /// by itself. `None` at a shutdown.
+    fn wait(&self, asked: Option<Press>) -> Option<Option<Press>> {
+        let Settings {
+            controls,
+            demand,
+            trigger,
+            life,
+            ..
+        } = &self.settings;
+        loop {
+            // Before the look at what the bell is about, so that no ring is missed.
             let seen = controls.bell().rung();
             if self.shutdown.requested() {
                 return None;
             }
-            if controls.take_describe() {
-                return Some(Turn::Asked);
+            if let Some(press) = demand.take().or(asked) {
+                return Some(Some(press));
             }
             let values = controls.values();
             let wait = if values.enabled {
-                let due = last.map_or(Duration::ZERO, |last| last.saturating_add(values.interval));
-                due.saturating_sub(self.clock.monotonic())
+                trigger.wait(values.interval, self.every_frame_counts)
             } else {
                 LONG
             };
             if wait.is_zero() {
-                return Some(Turn::Regular);
+                return Some(None);
             }
-            let life = &self.settings.life;
             life.waiting();
             // In pieces: a sign of life has to be given meanwhile.
             let piece = wait.min(life.longest_sleep());
@@ -349,33 +351,16 @@ impl Pipeline {
         }
     }
 
-    /// The next frame, and why it's captioned: both may have changed while there was none.
-    fn take(&self, slot: &NewestSlot<Frame>, mut turn: Turn) -> Option<(Frame, Turn)> {
-        let controls = &self.settings.controls;
-        loop {
-            let frame = self.wait_for_frame(slot)?;
-            if controls.take_describe() {
-                turn = Turn::Asked;
-            }
-            let age = self.clock.monotonic().saturating_sub(frame.taken);
-            match turn {
-                Turn::Asked if !self.every_frame_counts && age > FRESH => {}
-                Turn::Regular if !controls.values().enabled => {
-                    turn = self.wait_for_turn(None)?;
-                    // A camera's frame is old by now; the next one comes by itself.
-                    if self.every_frame_counts {
-                        return Some((frame, turn));
-                    }
-                }
-                turn => return Some((frame, turn)),
-            }
-        }
-    }
-
     /// Captions one frame; false if nothing was published of it.
-    fn caption(&mut self, frame: &Frame, turn: Turn, sequence: u64, limit: &mut LogLimit) -> bool {
+    fn caption(
+        &mut self,
+        frame: &Frame,
+        reason: Reason,
+        sequence: u64,
+        limit: &mut LogLimit,
+    ) -> bool {
         let answer = |outcome: Described<'_>| {
-            if turn == Turn::Asked {
+            if reason == Reason::Demand {
                 for publisher in &self.publishers {
                     publisher.described(&outcome);
                 }

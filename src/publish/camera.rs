@@ -5,6 +5,8 @@ use std::time::SystemTime;
 use serde_json::json;
 
 use super::message::{SCHEMA, time_stamp};
+use crate::daemon::clock::Clock;
+use crate::source::state::{self, Report};
 
 /// What can be said of a camera.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +43,19 @@ pub struct CameraState {
 }
 
 impl CameraState {
+    /// As a source reports it; `since` by the wall clock as it is now.
+    #[must_use]
+    pub fn of(report: &Report, clock: &dyn Clock) -> Self {
+        let age = clock.monotonic().saturating_sub(report.since);
+        let now = clock.wall();
+        let since = now.checked_sub(age).unwrap_or(now);
+        match &report.state {
+            state::CameraState::Ok => Self::ok(since),
+            state::CameraState::Lost { reason } => Self::lost(since, reason),
+            state::CameraState::Stalled { reason } => Self::stalled(since, reason),
+        }
+    }
+
     /// Frames are coming since then.
     #[must_use]
     pub fn ok(since: SystemTime) -> Self {
@@ -86,6 +101,34 @@ impl CameraState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::clock::FakeClock;
+    use std::time::Duration;
+
+    #[test]
+    fn a_report_keeps_its_time_by_the_wall_clock() {
+        let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+        let clock = FakeClock::new(start);
+        clock.advance(Duration::from_secs(60));
+        let at = |state, since| {
+            let report = Report {
+                state,
+                since: Duration::from_secs(since),
+                number: 1,
+            };
+            CameraState::of(&report, &clock)
+        };
+        let reason = || "unplugged".to_owned();
+        let since = start + Duration::from_secs(10);
+        assert_eq!(at(state::CameraState::Ok, 10), CameraState::ok(since));
+        assert_eq!(
+            at(state::CameraState::Lost { reason: reason() }, 10),
+            CameraState::lost(since, reason())
+        );
+        assert_eq!(
+            at(state::CameraState::Stalled { reason: reason() }, 10),
+            CameraState::stalled(since, reason())
+        );
+    }
 
     #[test]
     fn the_documented_json_comes_out() {

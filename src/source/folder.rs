@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::state::{CameraState, StateCell};
 use super::{Frame, FrameSource, Pixels, SourceError};
 use crate::daemon::clock::Clock;
 use crate::daemon::shutdown::Shutdown;
@@ -46,6 +47,7 @@ pub struct FolderSource {
     /// The next poll is the first one, and what it finds is to be passed over.
     skip_existing: bool,
     last_poll: Option<Duration>,
+    state: Option<StateCell>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -74,6 +76,7 @@ impl FolderSource {
             ready: VecDeque::new(),
             skip_existing: existing == Existing::Skip,
             last_poll: None,
+            state: None,
         }
     }
 
@@ -203,8 +206,16 @@ impl FrameSource for FolderSource {
             }
             self.last_poll = Some(self.clock.monotonic());
             self.poll_once().map_err(|error| self.lost(&error))?;
+            if let Some(state) = &self.state {
+                // An idle folder is well, unlike a camera without pictures.
+                state.set(CameraState::Ok, self.clock.monotonic(), &self.origin);
+            }
         }
         Ok(None)
+    }
+
+    fn report_to(&mut self, state: &StateCell) {
+        self.state = Some(state.clone());
     }
 }
 
@@ -334,11 +345,15 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("mount");
         let (mut source, shutdown) = watch(&folder, Existing::Caption, |_, _| ());
+        let state = StateCell::new();
+        source.report_to(&state);
         let error = source.next_frame(&shutdown).unwrap_err();
         assert!(matches!(error, SourceError::Lost { .. }), "{error}");
         assert!(error.to_string().contains("source.path"), "{error}");
+        assert_eq!(state.current().state.word(), "lost");
         fs::create_dir(&folder).unwrap();
         fs::write(folder.join("a.jpg"), "a").unwrap();
         assert_eq!(bytes_of(source.next_frame(&shutdown).unwrap()).0, "a.jpg");
+        assert_eq!(state.current().state, CameraState::Ok);
     }
 }

@@ -278,6 +278,29 @@ enum Step {
     Skip(Skipped),
 }
 
+/// The whole JPEG at the head of a buffer, without what stands before and behind it.
+///
+/// nokhwa hands over the whole buffer and not how much of it the camera has filled, so behind the
+/// end marker old bytes follow; and a frame that was cut off may end in an older one's. A web
+/// server may close in the middle.
+///
+/// # Errors
+/// [`Skipped`], when there is none of at most `max_frame` bytes.
+pub fn first_frame(buffer: &[u8], max_frame: usize) -> Result<Vec<u8>, Skipped> {
+    let mut splitter = Splitter::new(max_frame);
+    for piece in buffer.chunks(64 << 10) {
+        splitter.push(piece);
+        if let Some(found) = splitter.next_frame() {
+            return found;
+        }
+    }
+    Err(if splitter.finish() {
+        Skipped::Truncated
+    } else {
+        Skipped::NotMjpeg(buffer.len())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -462,6 +485,18 @@ mod tests {
             let pieces = split(&stream, limit, || random.usize(1..200));
             assert_eq!(pieces, expected, "round {round}, pieces");
         }
+    }
+
+    #[test]
+    fn the_frame_at_the_head_of_a_buffer_is_cut_out() {
+        let frame = [
+            0xFF, 0xD8, 0xFF, 0xDA, 0, 8, 1, 1, 0, 0, 63, 0, 0x55, 0xFF, 0xD9,
+        ];
+        let buffer = [&frame[..], &[7; 500]].concat();
+        assert_eq!(first_frame(&buffer, LIMIT).unwrap(), frame);
+        assert_eq!(first_frame(&frame[..6], LIMIT), Err(Skipped::Truncated));
+        assert_eq!(first_frame(&[], LIMIT), Err(Skipped::NotMjpeg(0)));
+        assert_eq!(first_frame(b"<html>", LIMIT), Err(Skipped::NotMjpeg(6)));
     }
 
     /// Property: noise never panics, never loops, and an undamaged stream behind it is found.

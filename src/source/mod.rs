@@ -1,15 +1,26 @@
-//! Where frames come from: a folder, a command that writes MJPEG, a video device.
+//! Where frames come from: a folder, a command that writes MJPEG, a video device, a camera in the
+//! network.
 //!
 //! A source is owned by one thread, which calls [`FrameSource::next_frame`] in a loop. Frames stay
 //! encoded until the pipeline takes one, so a frame that is overtaken is never decoded.
+//!
+//! Each live source watches the age of its newest frame ([`stall::StallDetector`]); [`supervised`]
+//! keeps the state of all of them in one place ([`state`]).
 
 use std::time::Duration;
 
 use crate::daemon::shutdown::Shutdown;
 
+use self::state::StateCell;
+
+mod child;
 pub mod command;
 pub mod folder;
+pub mod http;
 pub mod mjpeg;
+pub mod stall;
+pub mod state;
+pub mod supervised;
 #[cfg(feature = "camera")]
 pub mod video;
 
@@ -44,6 +55,14 @@ pub enum SourceError {
         /// What happened and what to do.
         reason: String,
     },
+    /// The source is there but has gone quiet, and was closed: wait and open it again.
+    #[error("{origin}: {reason}")]
+    Stalled {
+        /// The device, folder or command.
+        origin: String,
+        /// For how long, and what is done about it.
+        reason: String,
+    },
     /// One frame was bad; the next may be good.
     #[error("{origin}: bad frame: {reason}")]
     BadFrame {
@@ -74,7 +93,15 @@ pub trait FrameSource: Send {
     /// Waits for the next frame. Returns early with `Ok(None)` once `shutdown` is asked for.
     ///
     /// # Errors
-    /// [`SourceError::Lost`] asks the caller to back off and call again (the source reopens
-    /// itself), [`SourceError::BadFrame`] to call again at once, [`SourceError::Ended`] to stop.
+    /// [`SourceError::Lost`] and [`SourceError::Stalled`] ask the caller to back off and call again
+    /// (the source reopens itself), [`SourceError::BadFrame`] to call again at once,
+    /// [`SourceError::Ended`] to stop.
     fn next_frame(&mut self, shutdown: &Shutdown) -> Result<Option<Frame>, SourceError>;
+
+    /// Closes what is open; the next call of [`Self::next_frame`] opens it again.
+    fn restart(&mut self) {}
+
+    /// Where a source says that it's well though it has no frame now (an idle folder). The others'
+    /// state follows from what [`Self::next_frame`] returns.
+    fn report_to(&mut self, _state: &StateCell) {}
 }

@@ -10,6 +10,8 @@ use captiond::captioner::{Describe, Description, Neighbour};
 use captiond::source::{Frame, Pixels};
 
 pub mod broker;
+pub mod camera;
+pub mod http;
 pub mod process;
 pub mod relay;
 
@@ -90,4 +92,14 @@ impl Describe for FakeModel {
     fn pack(&self) -> &str {
         "fake 1.0.0"
     }
+}
+
+/// Whether the long form was asked for (`make faults-long`).
+pub fn long() -> bool {
+    std::env::var_os("CAPTIOND_FAULTS").is_some_and(|value| value == "long")
+}
+
+/// The fault suite's line for a fault that was survived; `make faults` shows these.
+pub fn passed(part: &str, fault: &str, took: Duration) {
+    println!("PASS | {part} | {fault} | {:.1} s", took.as_secs_f64());
 }

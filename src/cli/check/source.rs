@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::{Check, find_program};
 use crate::cli::run::open;
 use crate::daemon::clock::Clock;
-use crate::daemon::config::{FolderConfig, SourceConfig};
+use crate::daemon::config::{FolderConfig, SourceConfig, SourceKind};
 use crate::daemon::shutdown::Shutdown;
 use crate::frame::{self, Limits};
 use crate::source::{Pixels, SourceError};
@@ -20,9 +20,9 @@ const NAME: &str = "source";
 const PATIENCE: Duration = Duration::from_secs(15);
 
 pub(super) fn check(config: &SourceConfig, clock: &Arc<dyn Clock>) -> Check {
-    match config {
-        SourceConfig::Folder(folder) => of_folder(folder),
-        SourceConfig::Command(command) => {
+    match &config.kind {
+        SourceKind::Folder(folder) => of_folder(folder),
+        SourceKind::Command(command) => {
             let program = command.argv.first().map_or("", String::as_str);
             if find_program(program).is_none() {
                 return Check::problem(
@@ -33,8 +33,9 @@ pub(super) fn check(config: &SourceConfig, clock: &Arc<dyn Clock>) -> Check {
             }
             first_frame(config, clock)
         }
+        SourceKind::HttpSnapshot(_) | SourceKind::HttpMjpeg(_) => first_frame(config, clock),
         #[cfg(feature = "camera")]
-        SourceConfig::Video(_) => first_frame(config, clock),
+        SourceKind::Video(_) => first_frame(config, clock),
     }
 }
 
@@ -114,8 +115,15 @@ fn first_frame(config: &SourceConfig, clock: &Arc<dyn Clock>) -> Check {
                 break Check::problem(
                     NAME,
                     error.to_string(),
-                    "plug the camera in; stop the daemon if it has the camera; let this user open the \
-                     device (group video)",
+                    match config.kind {
+                        SourceKind::HttpSnapshot(_) | SourceKind::HttpMjpeg(_) => {
+                            "switch the camera on; correct source.url, username, password_file"
+                        }
+                        _ => {
+                            "plug the camera in; stop the daemon if it has the camera; let this user \
+                             open the device (group video)"
+                        }
+                    },
                 );
             }
             Err(RecvTimeoutError::Timeout) => {

@@ -66,7 +66,7 @@ pub(super) fn permissions(file: &Path, config: &Config) -> Check {
 fn devices(config: &Config) -> Vec<PathBuf> {
     let mut devices = Vec::new();
     #[cfg(feature = "camera")]
-    if let crate::daemon::config::SourceConfig::Video(video) = &config.source {
+    if let crate::daemon::config::SourceKind::Video(video) = &config.source.kind {
         devices.push(video.device.clone());
     }
     if config.speech.is_some()

@@ -1,6 +1,5 @@
 //! The file as it's written, and the way from there to a checked [`Config`].
 
-use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,8 +7,10 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use super::mqtt::{RawHomeAssistant, RawMqtt};
+use super::source::RawSource;
 use super::speech::RawSpeech;
-use super::{CommandConfig, Config, ConfigError, FolderConfig, Place, SourceConfig};
+use super::trigger::RawTrigger;
+use super::{Config, ConfigError, Place};
 use crate::caption::wording::Thresholds;
 use crate::daemon::controls::{Detail, Values};
 
@@ -25,6 +26,7 @@ pub(super) struct Raw {
     enabled: Option<bool>,
     min_confidence: Option<Spanned<f64>>,
     detail: Option<Detail>,
+    trigger: Option<Spanned<RawTrigger>>,
     mqtt: Option<RawMqtt>,
     home_assistant: Option<RawHomeAssistant>,
     speech: Option<RawSpeech>,
@@ -41,39 +43,6 @@ struct RawConfidence {
 #[serde(deny_unknown_fields)]
 struct RawDevice {
     id: Option<Spanned<String>>,
-}
-
-#[derive(Deserialize, Clone, Copy, PartialEq, Debug)]
-#[serde(rename_all = "lowercase")]
-enum Kind {
-    Folder,
-    Command,
-    Video,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Existing {
-    Skip,
-    Caption,
-}
-
-/// One struct for all kinds: an enum with a tag would lose the places in the file (serde buffers
-/// such values), and with them the line numbers of complaints.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawSource {
-    kind: Kind,
-    path: Option<Spanned<PathBuf>>,
-    existing: Option<Spanned<Existing>>,
-    #[serde(default, deserialize_with = "duration")]
-    poll: Option<Spanned<Duration>>,
-    argv: Option<Spanned<Vec<String>>>,
-    max_frame_bytes: Option<Spanned<usize>>,
-    device: Option<Spanned<PathBuf>>,
-    width: Option<Spanned<u32>>,
-    height: Option<Spanned<u32>>,
-    fps: Option<Spanned<u32>>,
 }
 
 pub(super) fn duration<'de, D: Deserializer<'de>>(
@@ -107,9 +76,10 @@ impl Raw {
             }
             None => device_id_of_host(),
         };
-        let source = check_source(self.source, place)?;
         let confidence = self.confidence.unwrap_or_default().check(place)?;
         let speech = self.speech.map(|speech| speech.check(place)).transpose()?;
+        let source = super::source::check(self.source, place)?;
+        let trigger = super::trigger::check(self.trigger, &source, place)?;
         let mqtt = match self.mqtt {
             Some(mqtt) => Some(mqtt.check(place, &device)?),
             None if stdout || speech.is_some() => None,
@@ -149,136 +119,11 @@ impl Raw {
                     .map_or(defaults.min_confidence, |least| *least.as_ref() as f32),
                 detail: self.detail.unwrap_or(defaults.detail),
             },
+            trigger,
             mqtt,
             home_assistant,
             speech,
         })
-    }
-}
-
-fn check_source(source: Spanned<RawSource>, place: &Place) -> Result<SourceConfig, ConfigError> {
-    let section = source.span();
-    let raw = source.into_inner();
-    let kind = raw.kind;
-    let given = [
-        ("path", Kind::Folder, span_of(&raw.path)),
-        ("existing", Kind::Folder, span_of(&raw.existing)),
-        ("poll", Kind::Folder, span_of(&raw.poll)),
-        ("argv", Kind::Command, span_of(&raw.argv)),
-        (
-            "max_frame_bytes",
-            Kind::Command,
-            span_of(&raw.max_frame_bytes),
-        ),
-        ("device", Kind::Video, span_of(&raw.device)),
-        ("width", Kind::Video, span_of(&raw.width)),
-        ("height", Kind::Video, span_of(&raw.height)),
-        ("fps", Kind::Video, span_of(&raw.fps)),
-    ];
-    for (key, of, span) in given {
-        if let Some(span) = span
-            && of != kind
-        {
-            return Err(place.invalid(
-                &format!("source.{key}"),
-                span,
-                format!(
-                    "belongs to kind = \"{}\", but source.kind is \"{}\"; remove it or change the \
-                     kind",
-                    name(of),
-                    name(kind)
-                ),
-            ));
-        }
-    }
-    let missing = |key: &str, what: &str| {
-        place.invalid(
-            &format!("source.{key}"),
-            section.clone(),
-            format!("is missing; kind = \"{}\" needs {what}", name(kind)),
-        )
-    };
-    Ok(match kind {
-        Kind::Folder => {
-            let path = raw.path.ok_or_else(|| missing("path", "the folder"))?;
-            if let Some(poll) = &raw.poll
-                && *poll.as_ref() < Duration::from_millis(10)
-            {
-                return Err(place.invalid(
-                    "source.poll",
-                    poll.span(),
-                    "would keep a core busy, expected \"10ms\" or more",
-                ));
-            }
-            SourceConfig::Folder(FolderConfig {
-                path: place.path(path.as_ref()),
-                caption_existing: matches!(
-                    raw.existing.map(Spanned::into_inner),
-                    Some(Existing::Caption)
-                ),
-                poll: raw.poll.map_or(Duration::from_secs(1), Spanned::into_inner),
-            })
-        }
-        Kind::Command => {
-            let argv = raw
-                .argv
-                .ok_or_else(|| missing("argv", "the program and its arguments"))?;
-            if argv.as_ref().first().is_none_or(String::is_empty) {
-                return Err(place.invalid(
-                    "source.argv",
-                    argv.span(),
-                    "names no program, expected for instance [\"rpicam-vid\", \"-t\", \"0\", ...]",
-                ));
-            }
-            SourceConfig::Command(CommandConfig {
-                argv: argv.into_inner(),
-                max_frame_bytes: match raw.max_frame_bytes {
-                    Some(bytes) if !(1024..=256 << 20).contains(bytes.as_ref()) => {
-                        return Err(place.invalid(
-                            "source.max_frame_bytes",
-                            bytes.span(),
-                            format!("{}, expected 1024 to 268435456", bytes.as_ref()),
-                        ));
-                    }
-                    bytes => bytes.map_or(8 << 20, Spanned::into_inner),
-                },
-            })
-        }
-        Kind::Video => {
-            let device = raw.device.ok_or_else(|| {
-                missing("device", "the device, for instance \"/dev/v4l/by-id/...\"")
-            })?;
-            #[cfg(not(feature = "camera"))]
-            return Err(place.invalid(
-                "source.device",
-                device.span(),
-                "this program was built without cameras; build it with --features camera",
-            ));
-            #[cfg(feature = "camera")]
-            SourceConfig::Video(super::VideoConfig {
-                device: place.path(device.as_ref()),
-                width: positive(place, "width", raw.width, 640)?,
-                height: positive(place, "height", raw.height, 480)?,
-                fps: positive(place, "fps", raw.fps, 15)?,
-            })
-        }
-    })
-}
-
-#[cfg(feature = "camera")]
-fn positive(
-    place: &Place,
-    key: &str,
-    value: Option<Spanned<u32>>,
-    default: u32,
-) -> Result<u32, ConfigError> {
-    match value {
-        Some(value) if *value.as_ref() == 0 => Err(place.invalid(
-            &format!("source.{key}"),
-            value.span(),
-            "0 makes no picture, expected 1 or more",
-        )),
-        value => Ok(value.map_or(default, Spanned::into_inner)),
     }
 }
 
@@ -290,7 +135,7 @@ impl RawConfidence {
                 "hedge_below" => &self.hedge_below,
                 _ => &self.withhold_below,
             };
-            let span = span_of(given).unwrap_or_default();
+            let span = given.as_ref().map(Spanned::span).unwrap_or_default();
             place.invalid(
                 &format!("confidence.{}", error.key()),
                 span,
@@ -322,18 +167,6 @@ fn device_id_from(host: &str) -> String {
         })
         .collect();
     if id.is_empty() { "camera".into() } else { id }
-}
-
-fn name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Folder => "folder",
-        Kind::Command => "command",
-        Kind::Video => "video",
-    }
-}
-
-fn span_of<T>(value: &Option<Spanned<T>>) -> Option<Range<usize>> {
-    value.as_ref().map(Spanned::span)
 }
 
 #[cfg(test)]

@@ -14,11 +14,15 @@ use self::check::Raw;
 pub use self::mqtt::{HomeAssistantConfig, MqttConfig, OutboxConfig, TlsConfig};
 pub use self::speech::{SpeechConfig, Via};
 use super::controls::Values;
+use super::trigger::TriggerConfig;
 use crate::caption::wording::Thresholds;
+use crate::source::http::HttpSettings;
 
 mod check;
 mod mqtt;
+mod source;
 mod speech;
+mod trigger;
 
 /// The whole configuration, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +39,8 @@ pub struct Config {
     /// `interval`, `enabled`, `min_confidence`, `detail`: what the daemon starts with, and what may
     /// be changed while it runs.
     pub controls: Values,
+    /// When to caption (`[trigger]`). Default: as fast as `interval` allows.
+    pub trigger: TriggerConfig,
     /// The broker (`[mqtt]`). May be left out with `[speech]` or `--stdout`.
     pub mqtt: Option<MqttConfig>,
     /// The home hub (`[home_assistant]`). Default: none is told of the device.
@@ -43,16 +49,49 @@ pub struct Config {
     pub speech: Option<SpeechConfig>,
 }
 
-/// Where frames come from; `source.kind` chooses.
+/// Where frames come from (`[source]`).
 #[derive(Debug, Clone, PartialEq)]
-pub enum SourceConfig {
+pub struct SourceConfig {
+    /// Which kind, and what belongs to it.
+    pub kind: SourceKind,
+    /// What all kinds but a folder have.
+    pub live: LiveConfig,
+}
+
+/// `source.kind` chooses.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SourceKind {
     /// `kind = "folder"`: each new image of a folder.
     Folder(FolderConfig),
     /// `kind = "command"`: a program that writes MJPEG to its standard output.
     Command(CommandConfig),
+    /// `kind = "http-snapshot"`: a picture at an address, fetched again and again.
+    HttpSnapshot(SnapshotConfig),
+    /// `kind = "http-mjpeg"`: a stream of pictures at an address.
+    HttpMjpeg(StreamConfig),
     /// `kind = "video"`: a V4L2 device. Only in a program with cameras (feature `camera`).
     #[cfg(feature = "camera")]
     Video(VideoConfig),
+}
+
+/// Of sources whose frames come by themselves.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LiveConfig {
+    /// A source that gives no whole frame for so long is closed and opened again, at least
+    /// "500ms". Default: "10s".
+    pub stall_after: Duration,
+    /// The same picture, byte for byte, for so long is a frozen camera's; `None` ("off") lets it
+    /// pass. Default: "30s".
+    pub frozen_after: Option<Duration>,
+}
+
+impl Default for LiveConfig {
+    fn default() -> Self {
+        Self {
+            stall_after: Duration::from_secs(10),
+            frozen_after: Some(Duration::from_secs(30)),
+        }
+    }
 }
 
 /// `kind = "folder"`.
@@ -75,6 +114,22 @@ pub struct CommandConfig {
     pub max_frame_bytes: usize,
 }
 
+/// `kind = "http-snapshot"`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SnapshotConfig {
+    /// From the start of one request to the start of the next. Default: "1s".
+    pub poll: Duration,
+    /// Address, user and password (`url`, `username`, `password_file`), `max_frame_bytes`.
+    pub http: HttpSettings,
+}
+
+/// `kind = "http-mjpeg"`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StreamConfig {
+    /// As in [`SnapshotConfig`].
+    pub http: HttpSettings,
+}
+
 /// `kind = "video"`.
 #[cfg(feature = "camera")]
 #[derive(Debug, Clone, PartialEq)]
@@ -94,6 +149,12 @@ pub struct VideoConfig {
 pub struct Secret(String);
 
 impl Secret {
+    /// Hides it from now on.
+    #[must_use]
+    pub fn new(secret: impl Into<String>) -> Self {
+        Self(secret.into())
+    }
+
     /// The secret itself, for the one place that uses it.
     #[must_use]
     pub fn expose(&self) -> &str {
@@ -245,11 +306,15 @@ mod tests {
             Config {
                 pack: None,
                 device: "porch".into(),
-                source: SourceConfig::Folder(FolderConfig {
-                    path: folder.path().join("in"),
-                    caption_existing: false,
-                    poll: Duration::from_secs(1),
-                }),
+                source: SourceConfig {
+                    kind: SourceKind::Folder(FolderConfig {
+                        path: folder.path().join("in"),
+                        caption_existing: false,
+                        poll: Duration::from_secs(1),
+                    }),
+                    live: LiveConfig::default(),
+                },
+                trigger: TriggerConfig::default(),
                 confidence: Thresholds {
                     hedge_below: HEDGE_BELOW,
                     withhold_below: WITHHOLD_BELOW,
@@ -293,6 +358,8 @@ mod tests {
         let text = fs::read_to_string(&example).unwrap();
         let (before, sources) = text.split_once("# --- folder").unwrap();
         let (_, rest) = sources.split_once("[mqtt]").unwrap();
+        // Two ways to use the one kind; TOML wants a key once.
+        let sources = sources.replace("#argv = [\"ffmpeg\"", "# argv = [\"ffmpeg\"");
         let uncommented = |text: &str| {
             text.lines()
                 .filter_map(|line| {
@@ -309,9 +376,12 @@ mod tests {
         };
         for source in sources.split_once("[mqtt]").unwrap().0.split("# --- ") {
             let section = source.split_once('\n').unwrap().1;
-            let all = [before, section, "\n[mqtt]", rest]
+            let mut all = [before, section, "\n[mqtt]", rest]
                 .map(uncommented)
                 .join("\n");
+            if section.contains("kind = \"folder\"") {
+                all = all.replace("scene_change", "#");
+            }
             load(&all).unwrap_or_else(|error| panic!("{error} in\n{all}"));
         }
     }
@@ -380,6 +450,95 @@ mod tests {
         refused(
             &format!("{FOLDER}poll = \"0s\"\n"),
             &["`source.poll`", "10ms"],
+        );
+    }
+
+    #[test]
+    fn of_a_camera_in_the_network_everything_is_checked() {
+        let folder = tempfile::tempdir().unwrap();
+        let secret = folder.path().join("password");
+        fs::write(&secret, "hunter2\n").unwrap();
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o640)).unwrap();
+        let text = "[source]\nkind = \"http-snapshot\"\nurl = \"http://cam:8080/a?pwd=x\"\n";
+        let user = "username = \"me\"\npassword_file = \"password\"\npoll = \"5s\"\n";
+        let config = load_in(folder.path(), &format!("{text}{user}"), true).unwrap();
+        let SourceKind::HttpSnapshot(snapshot) = &config.source.kind else {
+            panic!("{config:?}");
+        };
+        assert_eq!(snapshot.poll, Duration::from_secs(5));
+        assert_eq!(snapshot.http.address.to_string(), "http://cam:8080/a");
+        assert_eq!(snapshot.http.stall_after, Duration::from_secs(10));
+        let credentials = snapshot.http.credentials.as_ref().unwrap();
+        assert_eq!(credentials.password.expose(), "hunter2");
+        assert!(!format!("{config:?}").contains("hunter2"));
+
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
+        let error = load_in(folder.path(), &format!("{text}{user}"), true);
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("`source.password_file`"), "{error}");
+        for (line, parts) in [
+            (
+                "password_file = \"p\"",
+                ["password_file", "source.username"],
+            ),
+            ("username = \"a:b\"", ["source.username", "`:`"]),
+            ("stall_after = \"1ms\"", ["source.stall_after", "500ms"]),
+            (
+                "frozen_after = \"never\"",
+                ["source.frozen_after", "\"off\""],
+            ),
+            ("argv = [\"x\"]", ["source.argv", "\"command\""]),
+            ("max_frame_bytes = 1", ["source.max_frame_bytes", "1024"]),
+        ] {
+            refused(&format!("{text}{line}\n"), &[":4:", parts[0], parts[1]]);
+        }
+        let text = "[source]\nkind = \"http-mjpeg\"\n";
+        refused(text, &["source.url", "is missing"]);
+        for (url, part) in [("https://cam/", "ffmpeg"), ("cam", "http://host/path")] {
+            refused(
+                &format!("{text}url = \"{url}\"\n"),
+                &[":3:7:", "source.url", part],
+            );
+        }
+        refused(
+            &format!("{FOLDER}stall_after = \"10s\"\n"),
+            &["source.stall_after"],
+        );
+        let off = format!("{text}url = \"http://cam\"\nfrozen_after = \"off\"\n");
+        assert_eq!(load(&off).unwrap().source.live.frozen_after, None);
+    }
+
+    #[test]
+    fn triggers_mix_and_replace_the_default() {
+        let source = "[source]\nkind = \"command\"\nargv = [\"x\"]\n[trigger]\n";
+        let trigger = |lines: &str| load(&format!("{source}{lines}")).unwrap().trigger;
+        assert_eq!(trigger(""), TriggerConfig::default());
+        let still = trigger("scene_change = 0.05\n");
+        assert_eq!((still.every, still.scene_change), (None, Some(0.05)));
+        let both = trigger("scene_change = 0.05\nevery = \"10m\"\n");
+        assert_eq!(both.every, Some(Duration::from_secs(600)));
+        assert_eq!(trigger("every = \"off\"\n").every, None);
+        assert_eq!(
+            trigger("quiet = [\"22:00-07:00\", \"13:00-14:00\"]")
+                .quiet
+                .len(),
+            2
+        );
+        for (line, parts) in [
+            ("every = \"often\"", ["trigger.every", "\"10s\""]),
+            ("scene_change = 0", ["trigger.scene_change", "0.001"]),
+            ("max_duty = nan", ["trigger.max_duty", "0.001"]),
+            ("max_duty = 1.5", ["trigger.max_duty", "1.5"]),
+            ("look = \"1ms\"", ["trigger.look", "20ms"]),
+            ("max_temperature = 200", ["trigger.max_temperature", "110"]),
+            ("quiet = [\"22-7\"]", ["trigger.quiet", "22:00-07:00"]),
+            ("evry = \"1s\"", ["trigger.evry", "unknown field"]),
+        ] {
+            refused(&format!("{source}{line}\n"), &[":5:", parts[0], parts[1]]);
+        }
+        refused(
+            &format!("{FOLDER}[trigger]\nscene_change = 0.1\n"),
+            &[":5:16:", "trigger.scene_change", "folder"],
         );
     }
 

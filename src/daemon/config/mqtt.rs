@@ -422,8 +422,12 @@ fn password(
             Path::new(&folder).join(name)
         }
     };
-    let text = read_private(&path, "change the password").map_err(invalid)?;
-    one_line(&path, &text).map(Some).map_err(invalid)
+    read_password(&path).map(Some).map_err(invalid)
+}
+
+/// The password in a file that nobody else may read or change.
+pub(super) fn read_password(file: &Path) -> Result<Secret, String> {
+    one_line(file, &read_private(file, "change the password")?)
 }
 
 /// Refuses a file that everybody may read or change.

@@ -11,9 +11,10 @@ use super::super::{answer, home_assistant};
 use super::options::address;
 use super::state::State;
 use super::{MOST_ASKING, Shared};
+use crate::daemon::trigger::demand::EXPIRES;
 
 /// By then a request for a caption is answered, with or without one.
-const DESCRIBE_WITHIN: Duration = Duration::from_secs(30);
+const DESCRIBE_WITHIN: Duration = EXPIRES;
 
 impl Shared {
     /// Asks the broker for all that we listen to. Sessions are clean, so after each connect.
