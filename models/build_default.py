@@ -77,8 +77,14 @@ clip_s_weight = 1.0
 method = "beam"
 candidates = 5
 # Chosen on dev with models/choose_weights.py.
-score_weight = 2.0
+score_weight = 3.0
+agreement_weight = 1.0
 retrieval_margin = 0.15
+
+# Self-critical training likes "A man and a woman is sitting": after "a woman", "is" is the likelier word.
+[[generation.corrections]]
+find = '^(An? \\w+(?: \\w+)? and an? \\w+(?: \\w+)?) is\\b'
+replace = "$1 are"
 """
 
 

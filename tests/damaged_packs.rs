@@ -107,7 +107,7 @@ fn the_manifest_is_checked_key_by_key() {
     let work = tempfile::tempdir().unwrap();
     let whole = whole_pack(work.path());
     let image_table = "[files.\"image.onnx\"]";
-    let cases: [(&str, &str, &[&str]); 23] = [
+    let cases: [(&str, &str, &[&str]); 24] = [
         (
             "format = 1",
             "format = 2",
@@ -117,6 +117,11 @@ fn the_manifest_is_checked_key_by_key() {
             "format = 1",
             "format = 2\nfrom_the_future = true",
             &["format", "found 2", "expected 1"],
+        ),
+        (
+            "[text_tower]",
+            "[[generation.corrections]]\nfind = \"(\"\nreplace = \"\"\n\n[text_tower]",
+            &["generation.corrections[0].find", "unclosed group"],
         ),
         (
             "format = 1",

@@ -4,6 +4,7 @@
 pub mod alternatives;
 mod central;
 pub mod confidence;
+mod corrections;
 pub mod generate;
 mod rerank;
 mod speak;
@@ -11,5 +12,6 @@ pub mod wording;
 
 pub use alternatives::{Proposal, alternatives};
 pub use central::{Chosen, choose};
+pub use corrections::{CorrectionError, Corrections};
 pub use rerank::{Candidate, Weights, repeats, rerank};
 pub use speak::{Hidden, Realigned, SpeakError, Speaker};

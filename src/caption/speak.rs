@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
+    Corrections,
     generate::generate,
     rerank::{Candidate, Weights, repeats, rerank},
 };
@@ -51,6 +52,7 @@ pub struct Speaker {
     text_tower: TextTower,
     mean_text: Vec<f32>,
     spec: GenerationSpec,
+    corrections: Corrections,
     /// What the decoder does not get to see.
     pub hidden: Hidden,
 }
@@ -77,6 +79,8 @@ impl Speaker {
             decoder,
             text_tower: pack.text_tower(engine)?,
             mean_text: mean_text.to_vec(),
+            corrections: Corrections::new(&spec.corrections)
+                .map_err(|error| pack.bad_correction(&error))?,
             spec,
             hidden: Hidden::default(),
         }))
@@ -127,6 +131,7 @@ impl Speaker {
         let mut embeddings = Vec::with_capacity(generated.len());
         for caption in generated {
             let sentence = self.decoder.words().sentence(&caption.tokens)?;
+            let sentence = self.corrections.apply(sentence);
             if sentence.is_empty() || repeats(&sentence) {
                 continue;
             }

@@ -12,10 +12,11 @@ use crate::{
     pack::{CAPTION, Phrases},
 };
 
-/// Default of [`Thresholds::hedge_below`].
+/// Default of [`Thresholds::hedge_below`]: of what the default pack then says plainly about six in seven are
+/// right (docs/benchmarks.md, Confidence).
 pub const HEDGE_BELOW: f32 = 0.7;
-/// Default of [`Thresholds::withhold_below`].
-pub const WITHHOLD_BELOW: f32 = 0.4;
+/// Default of [`Thresholds::withhold_below`]: what is withheld would be wrong four times in five.
+pub const WITHHOLD_BELOW: f32 = 0.25;
 
 /// From which confidence on a caption is said, and how; both in [0, 1].
 ///
@@ -26,7 +27,7 @@ pub const WITHHOLD_BELOW: f32 = 0.4;
 pub struct Thresholds {
     /// A caption with a lower confidence is worded as a guess. Default: 0.7.
     pub hedge_below: f32,
-    /// A caption with a lower confidence is withheld. Default: 0.4.
+    /// A caption with a lower confidence is withheld. Default: 0.25.
     pub withhold_below: f32,
 }
 

@@ -42,7 +42,7 @@ pub struct CaptionArgs {
     /// A caption with a lower confidence is worded as a guess. Default: 0.7.
     #[arg(long, value_name = "PROBABILITY")]
     hedge_below: Option<f32>,
-    /// A caption with a lower confidence is withheld. Default: 0.4.
+    /// A caption with a lower confidence is withheld. Default: 0.25.
     #[arg(long, value_name = "PROBABILITY")]
     withhold_below: Option<f32>,
     #[command(flatten)]

@@ -145,7 +145,7 @@ impl Pack {
         // never asked changes nothing.
         let decoder = m.decoder.as_ref().filter(|_| g.method != Method::Retrieve);
         let captions = identity(&format!(
-            "{} {} {} {:?} {} {} {:?} {} {} {} {} {} {} {} {} {} {}",
+            "{} {} {} {:?} {} {} {:?} {} {} {} {} {} {} {} {} {} {} {:?}",
             part(&m.datastore),
             hash(decoder.map(|d| &d.file)),
             hash(decoder.map(|d| &d.prefix)),
@@ -163,6 +163,7 @@ impl Pack {
             g.agreement_weight,
             g.retrieval_margin,
             hash(decoder.map(|d| &d.tokenizer)),
+            g.corrections,
         ));
         Chain { scores, captions }
     }

@@ -11,6 +11,7 @@ use super::{
     DecoderKind, DecoderSpec, FORMAT, Manifest, Mismatch, PackError, PartFile, check_speech, digest,
 };
 use crate::{
+    caption::CorrectionError,
     datastore::{Datastore, FileBytes},
     decoder::{Decoder, PrefixDecoder, Words},
     embedding::{ImageTower, TextTower},
@@ -529,6 +530,16 @@ impl Pack {
             expected,
             remedy: remedy.to_owned(),
         }))
+    }
+
+    pub(crate) fn bad_correction(&self, error: &CorrectionError) -> PackError {
+        self.mismatch(
+            "pack.toml",
+            &format!("generation.corrections[{}].find", error.at),
+            error.cause.clone(),
+            "a regular expression".to_owned(),
+            "see docs/model-packs.md",
+        )
     }
 
     pub(crate) fn network_error(&self, file: &str, cause: crate::engine::EngineError) -> PackError {

@@ -17,7 +17,7 @@ pub use manifest::*;
 pub use phrases::{CAPTION, Phrases};
 pub use record::{FileRecord, replace};
 use speech::check_speech;
-pub use speech::{DecoderKind, DecoderSpec, GenerationSpec, Method};
+pub use speech::{Correction, DecoderKind, DecoderSpec, GenerationSpec, Method};
 
 use std::path::PathBuf;
 

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::{Manifest, manifest::exactly};
+use crate::caption::Corrections;
 
 /// The small language model and its tokenizer.
 #[derive(Debug, Clone, Deserialize)]
@@ -78,6 +79,18 @@ pub struct GenerationSpec {
     pub retrieval_margin: f32,
     /// Milliseconds after which the best caption so far is taken. Default: 1000.
     pub deadline_ms: u64,
+    /// What is mended in the decoder's sentences, one rule after another. Default: nothing.
+    pub corrections: Vec<Correction>,
+}
+
+/// A slip of the decoder and what stands in its place.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Correction {
+    /// Regular expression (the syntax of Rust's regex crate: no look-around, no back references).
+    pub find: String,
+    /// Replacement; `$1` is the first group.
+    pub replace: String,
 }
 
 impl Default for GenerationSpec {
@@ -94,6 +107,7 @@ impl Default for GenerationSpec {
             agreement_weight: 0.0,
             retrieval_margin: 2.0,
             deadline_ms: 1000,
+            corrections: Vec::new(),
         }
     }
 }
@@ -202,6 +216,11 @@ pub(super) fn check_speech(m: &Manifest) -> Result<(), (String, String, &'static
                 "2 to 4096",
             ),
         ]);
+    }
+    if let Err(error) = Corrections::new(&g.corrections) {
+        let found = format!("{:?}: {}", g.corrections[error.at].find, error.cause);
+        let field = format!("generation.corrections[{}].find", error.at);
+        return Err((field, found, "a regular expression"));
     }
     match checks.into_iter().find(|(_, fits, ..)| !fits) {
         Some((field, _, found, expected)) => Err((field.to_owned(), found, expected)),
