@@ -8,25 +8,26 @@ use serde::Serialize;
 
 use crate::{
     caption::{
-        Candidate, Hidden, Proposal, Speaker, alternatives, choose,
-        confidence::confidence,
+        Candidate, Hidden, Proposal, Realigned, Speaker, alternatives, choose,
+        confidence::{Calibration, Evidence, Features, Near, uncalibrated},
         wording::{self, Thresholds, Verdict},
     },
-    datastore::{CentredRows, Datastore, Hit},
+    datastore::{CentredRows, Datastore, dot},
     embedding::{ImageFeatures, ImageTower},
     engine::Engine,
     frame::{self, FrameQuality, Limits},
-    pack::{CaptionSpec, Pack, PackError, Phrases},
+    pack::{CaptionSpec, Pack, PackError, Phrases, Standing},
     realignment::Realignment,
     source::{Frame, Pixels},
 };
 
-/// A datastore caption near the frame.
+/// A caption with how well it fits the frame.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Neighbour {
     /// The caption's text.
     pub caption: String,
-    /// Cosine of the realigned, centred frame and the centred caption, in [-1, 1].
+    /// Cosine of the frame and the centred caption, in [-1, 1]. Of the nearest captions it's the
+    /// realignment's, which retrieved them; of a caption that could be said it's the judge's.
     pub score: f32,
 }
 
@@ -71,11 +72,13 @@ pub struct Description {
     /// The chosen caption as the chain made it, whatever the verdict: for evaluations. Empty when
     /// the gate ([`Captioner::gate`]) kept the frame from the chain.
     pub caption: String,
-    /// In [0, 1]; see [`mod@crate::caption::confidence`] for what it means and does not mean yet. 0
-    /// when the gate kept the frame from the chain.
+    /// In [0, 1]; see [`mod@crate::caption::confidence`]. 0 when the gate kept the frame from the
+    /// chain.
     pub confidence: f32,
     /// Whether the confidence is the probability that a person accepts the caption.
     pub calibrated: bool,
+    /// What the confidence was reckoned from; none when the gate kept the frame from the chain.
+    pub features: Option<Features>,
     /// Light, contrast, sharpness of the frame.
     pub quality: FrameQuality,
     /// How the caption may be said.
@@ -114,8 +117,14 @@ pub struct Captioner {
     limits: Limits,
     tower: ImageTower,
     realignment: Realignment,
+    /// Scores captions in place of the realignment.
+    judge: Option<Realignment>,
     rows: CentredRows,
     speaker: Option<Speaker>,
+    calibration: Option<Calibration>,
+    /// Whether the calibration fits the pack in every part.
+    calibrated: bool,
+    warning: Option<String>,
     retrieval_margin: f32,
     phrases: Phrases,
     thresholds: Thresholds,
@@ -132,20 +141,36 @@ impl Captioner {
         let tower = pack.image_tower(engine)?;
         let realignment = pack.realignment()?;
         let rows = CentredRows::new(pack.datastore()?, realignment.mean_text());
+        let judge = pack.judge_beside(&realignment)?;
         let speaker = Speaker::load(pack, engine, realignment.mean_text())?;
+        let calibration = pack.calibration()?;
+        let standing = calibration.as_ref().map(|(_, standing)| *standing);
         Ok(Self {
             label: pack.label(),
             spec: pack.manifest.caption.clone(),
             limits: Limits::default(),
             tower,
             realignment,
+            judge,
             rows,
             speaker,
+            calibration: calibration
+                .filter(|(_, standing)| *standing != Standing::OtherScores)
+                .map(|(calibration, _)| calibration),
+            calibrated: standing == Some(Standing::Current),
+            warning: standing
+                .and_then(Standing::warning)
+                .map(|warning| format!("pack {}: {warning}", pack.folder.display())),
             retrieval_margin: pack.manifest.generation.retrieval_margin,
             phrases: pack.manifest.phrases.clone(),
             thresholds: Thresholds::default(),
             gate: false,
         })
+    }
+
+    /// What the owner should know of the pack, for whoever has a log.
+    pub fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
     }
 
     /// From which confidence on a caption is said, and how.
@@ -260,80 +285,80 @@ impl Captioner {
         ms.retrieve = lap(&mut at);
         let chosen =
             choose(&self.rows, &hits, &self.spec).context("the datastore has no captions")?;
-        let text = |row| self.rows.store().caption(row).to_owned();
-        let neighbours = hits
-            .iter()
-            .take(self.spec.neighbours)
-            .map(|hit| Neighbour {
-                caption: text(hit.row),
-                score: hit.score,
-            })
-            .collect();
+        let near = &hits[..hits.len().min(self.spec.neighbours)];
+        let judged = match &self.judge {
+            Some(judge) => judge.realign(&features.embedding),
+            None => realigned.clone(),
+        };
         ms.caption = lap(&mut at);
+        let frame = Realigned {
+            retrieving: &realigned,
+            judging: &judged,
+        };
         let (candidates, choosing) = match &mut self.speaker {
-            Some(speaker) => speaker.speak(features, &realigned, &self.rows, &hits)?,
+            Some(speaker) => speaker.speak(features, frame, &self.rows, &hits)?,
             None => Default::default(),
         };
         ms.rerank = choosing.as_secs_f32() * 1e3;
         ms.generate = lap(&mut at) - ms.rerank;
+        let embedding = self.rows.centred(chosen.row);
+        let store = self.rows.store();
         let retrieved = Neighbour {
-            caption: text(chosen.row),
-            score: chosen.score,
+            caption: store.caption(chosen.row).to_owned(),
+            score: dot(&judged, &embedding),
         };
-        let (caption, score, embedding) = match candidates.first() {
-            Some(best) if retrieved.score <= best.score + self.retrieval_margin => {
-                (best.caption.clone(), best.score, best.embedding.clone())
-            }
-            _ => (
-                retrieved.caption.clone(),
-                retrieved.score,
-                self.rows.centred(chosen.row),
-            ),
+        let said = match candidates.first() {
+            Some(best) if retrieved.score <= best.score + self.retrieval_margin => best.proposal(),
+            _ => Proposal {
+                caption: &retrieved.caption,
+                score: retrieved.score,
+                embedding: &embedding,
+                log_probability: None,
+            },
         };
-        let said = Proposal {
-            caption: &caption,
-            score,
-            embedding: &embedding,
+        let rows: Vec<Near<'_>> = near
+            .iter()
+            .map(|hit| Near {
+                caption: store.caption(hit.row),
+                embedding: self.rows.centred(hit.row),
+            })
+            .collect();
+        let retrieved_too = rows.iter().map(|row| Proposal {
+            caption: row.caption,
+            score: dot(&judged, &row.embedding),
+            embedding: &row.embedding,
+            log_probability: None,
+        });
+        let proposals = candidates.iter().map(Candidate::proposal);
+        let alternatives = alternatives(said, proposals.chain(retrieved_too).collect());
+        let features = Evidence::new(&judged, &rows)
+            .features(said.caption, said.embedding, said.log_probability)
+            .with_quality(quality);
+        let confidence = match &self.calibration {
+            Some(calibration) => calibration.confidence(&features),
+            None => uncalibrated(features.score, self.spec.clip_s_weight),
         };
-        let alternatives = self.alternatives(said, &candidates, &hits);
-        ms.caption += lap(&mut at);
-        let confidence = confidence(score, self.spec.clip_s_weight);
         let verdict = self.thresholds.verdict(quality, confidence);
+        let caption = said.caption.to_owned();
+        ms.caption += lap(&mut at);
+        let neighbours = near.iter().zip(rows).map(|(hit, row)| Neighbour {
+            caption: row.caption.to_owned(),
+            score: hit.score,
+        });
         Ok(Description {
             spoken: self.spoken(verdict, &caption),
             caption,
             confidence,
-            calibrated: false,
+            calibrated: self.calibrated,
+            features: Some(features),
             quality: *quality,
             verdict,
             alternatives,
-            neighbours,
+            neighbours: neighbours.collect(),
             retrieved,
             candidates,
             ms,
         })
-    }
-
-    /// What else could have been said: the decoder's sentences and the neighbours.
-    fn alternatives(
-        &self,
-        chosen: Proposal<'_>,
-        candidates: &[Candidate],
-        hits: &[Hit],
-    ) -> Vec<Neighbour> {
-        let near = &hits[..hits.len().min(self.spec.neighbours)];
-        let rows: Vec<Vec<f32>> = near.iter().map(|hit| self.rows.centred(hit.row)).collect();
-        let from_decoder = candidates.iter().map(|candidate| Proposal {
-            caption: &candidate.caption,
-            score: candidate.score,
-            embedding: &candidate.embedding,
-        });
-        let retrieved = near.iter().zip(&rows).map(|(hit, row)| Proposal {
-            caption: self.rows.store().caption(hit.row),
-            score: hit.score,
-            embedding: row,
-        });
-        alternatives(chosen, from_decoder.chain(retrieved).collect())
     }
 
     fn spoken(&self, verdict: Verdict, caption: &str) -> String {

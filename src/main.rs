@@ -28,6 +28,8 @@ enum Command {
     Check(cli::check::CheckArgs),
     /// Fit a pack's realignment on image-caption pairs.
     Fit(cli::fit::FitArgs),
+    /// Fit a pack's confidence on people's votes.
+    Calibrate(cli::calibrate::CalibrateArgs),
     /// Make a pack's datastore.
     #[command(subcommand)]
     Datastore(cli::datastore::DatastoreCommand),
@@ -48,6 +50,9 @@ fn run_daemon(args: &cli::run::RunArgs) -> anyhow::Result<ExitCode> {
         let mut captioner = load(folder)?;
         captioner.set_thresholds(thresholds);
         captioner.gate(true);
+        if let Some(warning) = captioner.warning() {
+            tracing::warn!("{warning}");
+        }
         Ok(Box::new(captioner) as Box<dyn Describe>)
     })
 }
@@ -69,6 +74,7 @@ fn main() -> ExitCode {
             })
         }
         Command::Fit(args) => cli::fit::run(&args),
+        Command::Calibrate(args) => cli::calibrate::run(&args),
         Command::Datastore(command) => cli::datastore::run(&command),
         Command::Embed(args) => cli::embed::run(&args),
         #[cfg(feature = "camera")]

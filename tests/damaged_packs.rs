@@ -107,7 +107,7 @@ fn the_manifest_is_checked_key_by_key() {
     let work = tempfile::tempdir().unwrap();
     let whole = whole_pack(work.path());
     let image_table = "[files.\"image.onnx\"]";
-    let cases: [(&str, &str, &[&str]); 22] = [
+    let cases: [(&str, &str, &[&str]); 23] = [
         (
             "format = 1",
             "format = 2",
@@ -117,6 +117,11 @@ fn the_manifest_is_checked_key_by_key() {
             "format = 1",
             "format = 2\nfrom_the_future = true",
             &["format", "found 2", "expected 1"],
+        ),
+        (
+            "format = 1",
+            "format = 1\ncommon_space = true",
+            &["common_space", "dimensions", "or false"],
         ),
         (
             "format = 1",

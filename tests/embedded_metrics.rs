@@ -185,6 +185,24 @@ fn undefined_is_null_and_said_once() {
         "{errors}"
     );
 
+    // Towers of one dimension that were trained apart: the pack says so.
+    let apart = copy(bench.pack.path());
+    tiny::edit(
+        apart.path(),
+        "format = 1",
+        "format = 1\ncommon_space = false",
+    );
+    let found = Captiond::new(&["eval", "captions", "--json", "--draws", "0"])
+        .path("--refs", &refs)
+        .path("--predictions", &said)
+        .path("--images", bench.work.path())
+        .path("--pack", apart.path())
+        .path("--cache", bench.work.path().join("cache"))
+        .succeed();
+    let found = parse(&found);
+    assert_eq!(found["CLIP-S"], Value::Null, "{found}");
+    assert!(found["aCLIP-S"].is_number(), "{found}");
+
     // Without images nothing is embedded, and a pack is no use.
     let words = Captiond::new(&["eval", "captions", "--json", "--draws", "0"])
         .path("--refs", &refs)

@@ -558,3 +558,48 @@ fn a_full_disk_or_a_limit_ends_the_fit_and_leaves_the_old_realignment() {
         .unwrap();
     assert_eq!(map.provenance.kind.name(), "ols");
 }
+
+#[test]
+fn every_switch_makes_another_map_and_stands_in_its_file() {
+    let bench = Bench::new();
+    let pairs = bench.file("pairs.tsv");
+    let fit = |words: &[&str]| bench.map(&pairs, &[&["--lambda", "0.1"], words].concat());
+    let plain = fit(&[]);
+    assert_eq!(plain.provenance.recipe, "");
+    for (words, recipe) in [
+        (&["--whitening", "0.5"][..], "whitening 0.5"),
+        (&["--no-centring"], "not centred"),
+        (&["--rows", "mean"], "rows mean"),
+        (&["--rows", "central"], "rows central"),
+        (&["--hard-negatives", "0.3"], "hard negatives 0.3"),
+    ] {
+        let map = fit(words);
+        assert_eq!(map.provenance.recipe, recipe);
+        assert_ne!(map.w(), plain.w(), "{words:?}");
+        // One row for each of the 30 images, or for each caption.
+        let pairs = if words[0] == "--rows" { 30 } else { 60 };
+        assert_eq!(map.provenance.pairs, pairs);
+        let zero = map.mean_text().iter().all(|v| *v == 0.0);
+        assert_eq!(zero, words[0] == "--no-centring");
+    }
+    // Captions stay centred on their own mean, whatever is taken off the targets.
+    let second = fit(&["--hard-negatives", "0.3"]);
+    assert_eq!(second.mean_text(), plain.mean_text());
+    let report = bench
+        .fit(&["--hard-negatives", "0.3", "--held-out", "0.3"])
+        .path("--pairs", &pairs)
+        .path("--out", bench.file("o"))
+        .succeed();
+    assert!(report.contains("blend, hard neg."), "{report}");
+    for words in [
+        &["--whitening", "2"][..],
+        &["--hard-negatives", "-0.1"],
+        &["--map", "kernel", "--no-centring"],
+    ] {
+        let error = bench.fit(words).path("--pairs", &pairs).fail();
+        assert!(
+            error.contains(words[words.len() - 2].trim_start_matches("kernel")),
+            "{error}"
+        );
+    }
+}

@@ -21,10 +21,12 @@ pub const BEHIND: f32 = 0.1;
 pub struct Proposal<'a> {
     /// The sentence.
     pub caption: &'a str,
-    /// Cosine of the realigned frame and its centred embedding.
+    /// Cosine of the frame, realigned by the judge, and its centred embedding.
     pub score: f32,
     /// The centred embedding, of length one.
     pub embedding: &'a [f32],
+    /// Mean log-probability of its tokens; none when the decoder didn't make it.
+    pub log_probability: Option<f32>,
 }
 
 /// Up to [`MOST`] proposals, best score first, that agree neither with the chosen caption nor with
@@ -71,11 +73,13 @@ mod tests {
                 caption,
                 score: *score,
                 embedding: vector,
+                log_probability: None,
             });
         let chosen = Proposal {
             caption: "chosen",
             score: 0.5,
             embedding: &at(0.0),
+            log_probability: None,
         };
         let found = alternatives(chosen, proposals.collect());
         found.into_iter().map(|found| found.caption).collect()

@@ -12,4 +12,4 @@ pub mod wording;
 pub use alternatives::{Proposal, alternatives};
 pub use central::{Chosen, choose};
 pub use rerank::{Candidate, Weights, repeats, rerank};
-pub use speak::{Hidden, SpeakError, Speaker};
+pub use speak::{Hidden, Realigned, SpeakError, Speaker};

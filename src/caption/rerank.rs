@@ -1,5 +1,6 @@
 //! One of several generated captions, by what the decoder, the frame and the others say of it.
 
+use super::Proposal;
 use crate::datastore::dot;
 
 /// A candidate with what is known of it.
@@ -9,13 +10,26 @@ pub struct Candidate {
     pub caption: String,
     /// Mean log-probability of its tokens (natural logarithm).
     pub log_probability: f32,
-    /// Cosine of the realigned frame and its centred embedding: aCLIP-S before weight and cut.
+    /// Cosine of the frame, realigned by the judge, and its centred embedding: aCLIP-S before weight
+    /// and cut.
     pub score: f32,
     /// Mean cosine of its centred embedding with the other candidates'; 1 when it is alone.
     pub agreement: f32,
     /// Its centred embedding, of length one.
     #[serde(skip)]
     pub embedding: Vec<f32>,
+}
+
+impl Candidate {
+    /// It as a caption that could be said.
+    pub fn proposal(&self) -> Proposal<'_> {
+        Proposal {
+            caption: &self.caption,
+            score: self.score,
+            embedding: &self.embedding,
+            log_probability: Some(self.log_probability),
+        }
+    }
 }
 
 /// Weights of the choice; the log-probability has weight one.
@@ -29,11 +43,11 @@ pub struct Weights {
 
 /// Puts candidates together with their embeddings (centred, of length one, one for each) and brings
 /// the best to the front: the highest log-probability + `weights.score` score + `weights.agreement`
-/// agreement. `realigned` has length one. Ties go to the earlier.
+/// agreement. `judged` is the frame, realigned by the judge, of length one. Ties go to the earlier.
 pub fn rerank(
     captions: Vec<(String, f32)>,
     embeddings: &[Vec<f32>],
-    realigned: &[f32],
+    judged: &[f32],
     weights: Weights,
 ) -> Vec<Candidate> {
     let mut candidates: Vec<Candidate> = captions
@@ -50,7 +64,7 @@ pub fn rerank(
             Candidate {
                 caption,
                 log_probability,
-                score: dot(embedding, realigned),
+                score: dot(embedding, judged),
                 agreement: match others.len() {
                     0 => 1.0,
                     n => others.iter().sum::<f32>() / n as f32,

@@ -36,6 +36,15 @@ pub enum SpeakError {
     Embedding(#[from] EmbeddingError),
 }
 
+/// A frame in the captions' space.
+#[derive(Debug, Clone, Copy)]
+pub struct Realigned<'a> {
+    /// By the realignment: what retrieves, and what the decoder was trained on.
+    pub retrieving: &'a [f32],
+    /// By the judge, where there is one: what scores.
+    pub judging: &'a [f32],
+}
+
 /// A pack's decoder with the text tower that judges what it says.
 pub struct Speaker {
     decoder: Box<dyn Decoder>,
@@ -86,7 +95,7 @@ impl Speaker {
     pub fn speak(
         &mut self,
         features: &ImageFeatures,
-        realigned: &[f32],
+        realigned: Realigned<'_>,
         rows: &CentredRows,
         hits: &[Hit],
     ) -> Result<(Vec<Candidate>, Duration), SpeakError> {
@@ -107,7 +116,7 @@ impl Speaker {
             .collect();
         let condition = Condition {
             cells: shown(self.hidden.cells, &features.cells),
-            realigned: shown(self.hidden.realigned, realigned),
+            realigned: shown(self.hidden.realigned, realigned.retrieving),
             retrieved: &retrieved,
         };
         let deadline = Duration::from_millis(self.spec.deadline_ms);
@@ -132,7 +141,7 @@ impl Speaker {
             score: self.spec.score_weight,
             agreement: self.spec.agreement_weight,
         };
-        let candidates = rerank(captions, &embeddings, realigned, weights);
+        let candidates = rerank(captions, &embeddings, realigned.judging, weights);
         Ok((candidates, choosing.elapsed()))
     }
 

@@ -15,6 +15,7 @@ use super::generation::GenerationArgs;
 use crate::{
     caption::{
         Candidate,
+        confidence::Features,
         wording::{Thresholds, Verdict},
     },
     captioner::{Captioner, Describe, Description, Neighbour, StageTimes},
@@ -34,8 +35,8 @@ pub struct CaptionArgs {
     #[arg(long, value_name = "DIR")]
     pack: Option<PathBuf>,
     /// One JSON object a line: file, caption (as the chain made it, also where it would be
-    /// withheld), spoken (what a person would hear), verdict, reason, confidence, alternatives,
-    /// quality, neighbours, retrieved, candidates, ms.
+    /// withheld), spoken (what a person would hear), verdict, reason, confidence, features (what it
+    /// was reckoned from), alternatives, quality, neighbours, retrieved, candidates, ms.
     #[arg(long)]
     json: bool,
     /// A caption with a lower confidence is worded as a guess. Default: 0.7.
@@ -57,6 +58,7 @@ struct Line<'a> {
     spoken: &'a str,
     confidence: f32,
     confidence_calibrated: bool,
+    features: Option<Features>,
     alternatives: &'a [Neighbour],
     quality: &'a FrameQuality,
     neighbours: &'a [Neighbour],
@@ -96,6 +98,9 @@ pub fn run(args: &CaptionArgs) -> Result<ExitCode> {
     let mut pack = open_pack(args.pack.as_deref())?;
     let mut captioner = args.generation.load(&mut pack, &TractEngine)?;
     captioner.set_thresholds(thresholds);
+    if let Some(warning) = captioner.warning() {
+        eprintln!("captiond: {warning}");
+    }
     let mut out = io::stdout().lock();
     let mut failed = 0;
     for path in &args.files {
@@ -109,6 +114,7 @@ pub fn run(args: &CaptionArgs) -> Result<ExitCode> {
                     spoken: &found.spoken,
                     confidence: found.confidence,
                     confidence_calibrated: found.calibrated,
+                    features: found.features,
                     alternatives: &found.alternatives,
                     quality: &found.quality,
                     neighbours: &found.neighbours,

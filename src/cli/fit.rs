@@ -15,11 +15,10 @@ use super::caption::open_pack;
 use crate::{
     engine::tract::TractEngine,
     fit::{
-        self, Lambda, Report, ReportRow,
+        self, CaptionRows, Lambda, Recipe, Report, ReportRow,
         embed::{EmbeddedPairs, Embedder},
         gram::GramSums,
-        landmarks, pairs,
-        solve::MapChoice,
+        landmarks, negatives, pairs,
     },
     pack::{FileRecord, Pack, digest, replace},
     realignment::{MapKind, Realignment},
@@ -75,6 +74,19 @@ pub struct FitArgs {
     /// Share of ridge in a blend, 0 to 1: more agrees better with people, less retrieves better.
     #[arg(long, value_name = "SHARE", default_value_t = 0.3)]
     ridge_share: f64,
+    /// How far the images' directions are evened out before Procrustes, 0 to 1: more retrieves better.
+    #[arg(long, value_name = "POWER", default_value_t = 0.0)]
+    whitening: f64,
+    /// Leave the training means in.
+    #[arg(long)]
+    no_centring: bool,
+    /// Which rows an image and its captions become.
+    #[arg(long, value_enum, default_value = "all", value_name = "ROWS")]
+    rows: CaptionRows,
+    /// A second stage: this share of the mean of an image's 300 hardest negatives is taken off its
+    /// captions, 0 to 1. Keeps all embeddings in memory.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, conflicts_with_all = ["merge", "partial"])]
+    hard_negatives: f64,
     /// Landmarks of a kernel map: centres of the training images' embeddings.
     #[arg(long, value_name = "NUMBER", default_value_t = 1024)]
     landmarks: usize,
@@ -137,8 +149,14 @@ pub fn run(args: &FitArgs) -> Result<ExitCode> {
     {
         bail!("--lambda: found {lambda}, expected a finite number of at least 0");
     }
-    if !(0.0..=1.0).contains(&args.ridge_share) {
-        bail!("--ridge-share: found {}, expected 0 to 1", args.ridge_share);
+    for (option, share) in [
+        ("--ridge-share", args.ridge_share),
+        ("--whitening", args.whitening),
+        ("--hard-negatives", args.hard_negatives),
+    ] {
+        if !(0.0..=1.0).contains(&share) {
+            bail!("{option}: found {share}, expected 0 to 1");
+        }
     }
     if !(args.kernel_width.is_finite() && args.kernel_width > 0.0) {
         bail!(
@@ -150,6 +168,11 @@ pub fn run(args: &FitArgs) -> Result<ExitCode> {
     if kernel && (args.partial.is_some() || !args.merge.is_empty()) {
         bail!(
             "--map kernel with --partial or --merge: landmarks are chosen among all images; fit in one go"
+        );
+    }
+    if kernel && (args.whitening > 0.0 || args.hard_negatives > 0.0 || args.no_centring) {
+        bail!(
+            "--map kernel with --whitening, --hard-negatives or --no-centring: a kernel map has none of them"
         );
     }
     let pack = open_pack(args.pack.as_deref())?;
@@ -199,6 +222,16 @@ impl FitArgs {
         })
     }
 
+    fn recipe(&self) -> Recipe {
+        Recipe {
+            ridge_share: self.ridge_share,
+            whitening: self.whitening,
+            centred: !self.no_centring,
+            rows: self.rows,
+            hard_negatives: self.hard_negatives,
+        }
+    }
+
     /// Adds the pairs of `--evaluate`, where it is given.
     fn add_evaluated(&self, embedder: &Embedder<'_>, held_out: &mut EmbeddedPairs) -> Result<()> {
         let Some(path) = &self.evaluate else {
@@ -239,13 +272,21 @@ fn fit_pairs(args: &FitArgs, pack: &Pack) -> Result<ExitCode> {
     } else {
         args.held_out
     };
+    // The second stage goes over the pairs again.
+    let second = args.hard_negatives > 0.0;
+    let mut kept = EmbeddedPairs::default();
     let skipped = embedder.run(&TractEngine, &folder, &pairs, |index, image, captions| {
-        let rows: Vec<&[f32]> = captions.iter().map(Vec::as_slice).collect();
-        if is_held_out(&pairs[index].image, share) {
-            set_aside.add(&image, &rows)?;
+        let held = is_held_out(&pairs[index].image, share);
+        let rows = args.rows.of(captions.clone())?;
+        let views: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
+        if held {
+            set_aside.add(&image, &views)?;
             held_out.push(image, captions);
         } else {
-            fitted.add(&image, &rows)?;
+            fitted.add(&image, &views)?;
+            if second {
+                kept.push(image, rows);
+            }
         }
         Ok(())
     })?;
@@ -259,11 +300,50 @@ fn fit_pairs(args: &FitArgs, pack: &Pack) -> Result<ExitCode> {
     }
     args.add_evaluated(&embedder, &mut held_out)?;
     let lambda = args.lambda.map_or(Lambda::Chosen, Lambda::Given);
-    let report = fit::report(&fitted, &held_out, lambda, args.ridge_share)?;
+    let mut report = fit::report(
+        &fitted,
+        &held_out,
+        lambda,
+        &args.recipe(),
+        pack.manifest.has_common_space(),
+    )?;
+    let lambda = report.lambda;
+    if second {
+        let map = second_stage(args, &fitted, &kept, lambda)?;
+        report.rows.push(ReportRow {
+            map: format!("{}, hard neg.", map.provenance.kind.name()),
+            recall: Some(held_out.recall(&map)),
+        });
+    }
     report_out(args, &report)?;
     // What was held out for the report is fitted on too: more pairs never hurt the map.
     fitted.merge(set_aside)?;
-    fit(args, pack, &fitted, report.lambda)
+    if !second {
+        return fit(args, pack, &fitted, lambda);
+    }
+    if args.evaluate.is_none() {
+        let mut captions = held_out.captions.into_iter();
+        for (image, count) in held_out.images {
+            let own = captions.by_ref().take(count).collect();
+            kept.push(image, args.rows.of(own)?);
+        }
+    }
+    write(args, pack, &second_stage(args, &fitted, &kept, lambda)?)
+}
+
+/// The map of the chosen kind, fitted on pairs with their hardest negatives taken off.
+fn second_stage(
+    args: &FitArgs,
+    fitted: &GramSums,
+    pairs: &EmbeddedPairs,
+    lambda: f64,
+) -> Result<Realignment> {
+    let recipe = args.recipe();
+    let choice = recipe.choice(MapKind::from(args.map), lambda);
+    let first = fit::realignment(fitted, choice, &recipe)?;
+    let threads = thread_count(args.threads);
+    let targets = negatives::sums(pairs, &first, args.hard_negatives, threads)?;
+    fit::second_stage(fitted, &targets, choice, &recipe)
 }
 
 /// A kernel map: landmarks among all images first, then sums of the similarities to them. Both passes
@@ -303,7 +383,8 @@ fn fit_kernel(args: &FitArgs, pack: &Pack) -> Result<ExitCode> {
     let mut held_out = EmbeddedPairs::default();
     embedder.run(&TractEngine, &folder, &pairs, |index, image, captions| {
         let similarities = landmarks.similarities(&image);
-        let rows: Vec<&[f32]> = captions.iter().map(Vec::as_slice).collect();
+        let rows = args.rows.of(captions.clone())?;
+        let rows: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
         if is_held_out(&pairs[index].image, share) {
             set_aside.add(&similarities, &rows)?;
             held_out.push(image, captions);
@@ -315,7 +396,7 @@ fn fit_kernel(args: &FitArgs, pack: &Pack) -> Result<ExitCode> {
     args.add_evaluated(&embedder, &mut held_out)?;
     let lambda = args.lambda.unwrap_or(KERNEL_LAMBDA);
     if !held_out.images.is_empty() {
-        let map = fit::kernel_realignment(&fitted, &landmarks, lambda)?;
+        let map = fit::kernel_realignment(&fitted, &landmarks, lambda, &args.recipe())?;
         let report = Report {
             fitted_pairs: fitted.pairs,
             images: held_out.images.len(),
@@ -329,7 +410,7 @@ fn fit_kernel(args: &FitArgs, pack: &Pack) -> Result<ExitCode> {
         report_out(args, &report)?;
     }
     fitted.merge(set_aside)?;
-    let map = fit::kernel_realignment(&fitted, &landmarks, lambda)?;
+    let map = fit::kernel_realignment(&fitted, &landmarks, lambda, &args.recipe())?;
     write(args, pack, &map)
 }
 
@@ -365,8 +446,9 @@ fn merge(args: &FitArgs, pack: &Pack) -> Result<ExitCode> {
 }
 
 fn fit(args: &FitArgs, pack: &Pack, sums: &GramSums, lambda: f64) -> Result<ExitCode> {
-    let choice = MapChoice::new(MapKind::from(args.map), lambda, args.ridge_share);
-    write(args, pack, &fit::realignment(sums, choice)?)
+    let recipe = args.recipe();
+    let choice = recipe.choice(MapKind::from(args.map), lambda);
+    write(args, pack, &fit::realignment(sums, choice, &recipe)?)
 }
 
 fn write(args: &FitArgs, pack: &Pack, map: &Realignment) -> Result<ExitCode> {
@@ -374,6 +456,10 @@ fn write(args: &FitArgs, pack: &Pack, map: &Realignment) -> Result<ExitCode> {
     let section = if args.judge { "judge" } else { "realignment" };
     let name = format!("{section}.safetensors");
     let bytes = map.to_bytes()?;
+    let mut provenance = format!("captiond fit, {kind} on {pairs} pairs");
+    if !map.provenance.recipe.is_empty() {
+        provenance += &format!(", {}", map.provenance.recipe);
+    }
     let place = match &args.out {
         Some(out) => {
             replace(out, &bytes)?;
@@ -385,7 +471,7 @@ fn write(args: &FitArgs, pack: &Pack, map: &Realignment) -> Result<ExitCode> {
                 name: &name,
                 bytes: &bytes,
                 licence: "Apache-2.0",
-                provenance: &format!("captiond fit, {kind} on {pairs} pairs"),
+                provenance: &provenance,
             };
             record.write(&pack.folder)?;
             pack.folder.join(&name)

@@ -22,7 +22,7 @@ use crate::{
 /// The spaces in which a pack's images and captions can be compared.
 #[derive(Debug, Clone, Copy)]
 pub struct Spaces<'a> {
-    /// Whether the towers have one space. A pack doesn't say so: it's taken from their dimensions.
+    /// Whether the towers have one space.
     pub plain: bool,
     /// The map into the captions' space.
     pub map: Option<&'a Realignment>,
@@ -31,9 +31,8 @@ pub struct Spaces<'a> {
 impl<'a> Spaces<'a> {
     /// Of a pack, with this realignment.
     pub fn new(pack: &Pack, map: Option<&'a Realignment>) -> Self {
-        let spec = &pack.manifest;
         Self {
-            plain: spec.image_tower.dimension == spec.text_tower.dimension,
+            plain: pack.manifest.has_common_space(),
             map,
         }
     }
@@ -45,7 +44,7 @@ impl<'a> Spaces<'a> {
         if !self.plain {
             reasons.push(format!(
                 "CLIP-S and RefCLIP-S are undefined with pack {}: its towers have no common space \
-                 (image dimension {}, text dimension {})",
+                 (image dimension {}, text dimension {}; common_space in pack.toml)",
                 pack.label(),
                 spec.image_tower.dimension,
                 spec.text_tower.dimension

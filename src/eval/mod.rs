@@ -7,4 +7,5 @@ pub mod clip_score;
 pub mod embedded;
 pub mod kendall;
 pub mod pearson;
+pub mod reliability;
 pub mod samples;

@@ -162,6 +162,16 @@ impl GramSums {
         Ok((whole.xtx, whole.xty))
     }
 
+    /// X'X and X'Y as they are, row-major.
+    ///
+    /// # Errors
+    /// As [`GramSums::centred`].
+    pub fn uncentred(&self) -> Result<(Array2<f64>, Array2<f64>), FieldError> {
+        let mut whole = self.clone();
+        whole.flush()?;
+        Ok((whole.xtx, whole.xty))
+    }
+
     /// Mean of the images' embeddings over the pairs.
     pub fn mean_image(&self) -> Vec<f64> {
         self.sum_x

@@ -6,8 +6,11 @@ pub mod cache;
 pub mod embed;
 pub mod gram;
 pub mod landmarks;
+pub mod logistic;
+pub mod negatives;
 pub mod pairs;
 pub mod recall;
+pub mod recipe;
 pub mod solve;
 
 use std::fmt;
@@ -19,6 +22,8 @@ use crate::{
     pack::Pack,
     realignment::{Landmarks, MapKind, Provenance, Realignment},
 };
+
+pub use recipe::{CaptionRows, Recipe};
 
 /// Penalties that are tried when none is given.
 pub const LAMBDA_GRID: [f64; 9] = [1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0];
@@ -37,7 +42,7 @@ pub enum Lambda {
 pub struct ReportRow {
     /// "before", or a map kind with its lambda.
     pub map: String,
-    /// `None` where the two embeddings differ in dimension and can't be compared unrealigned.
+    /// `None` where the towers have no common space, so that nothing can be compared unrealigned.
     pub recall: Option<Recall>,
 }
 
@@ -56,7 +61,8 @@ pub struct Report {
     pub lambda: f64,
 }
 
-/// Fits every kind on `fitted` and measures it on `held_out`.
+/// Fits every kind on `fitted` and measures it on `held_out`; beside them the recall without a map, where
+/// the towers have a common space.
 ///
 /// # Errors
 /// When there is nothing to fit or to measure on, or the arithmetic fails.
@@ -64,7 +70,8 @@ pub fn report(
     fitted: &GramSums,
     held_out: &EmbeddedPairs,
     lambda: Lambda,
-    ridge_share: f64,
+    recipe: &Recipe,
+    common_space: bool,
 ) -> Result<Report> {
     if held_out.images.is_empty() {
         bail!(
@@ -72,10 +79,10 @@ pub fn report(
         );
     }
     let measure = |kind, lambda| -> Result<Recall> {
-        let map = realignment(fitted, MapChoice::new(kind, lambda, ridge_share))?;
+        let map = realignment(fitted, recipe.choice(kind, lambda), recipe)?;
         Ok(held_out.recall(&map))
     };
-    let before = (fitted.image_dimension() == fitted.text_dimension()).then(|| {
+    let before = common_space.then(|| {
         let images: Vec<Vec<f32>> = held_out.images.iter().map(|(e, _)| e.clone()).collect();
         recall::recall(&images, &held_out.captions, &held_out.owners())
     });
@@ -112,7 +119,7 @@ pub fn report(
     });
     let blend = measure(MapKind::Blend, lambda)?;
     rows.push(ReportRow {
-        map: format!("blend, {ridge_share} ridge"),
+        map: format!("blend, {} ridge", recipe.ridge_share),
         recall: Some(blend),
     });
     Ok(Report {
@@ -128,9 +135,23 @@ pub fn report(
 ///
 /// # Errors
 /// As [`solve::solve`].
-pub fn realignment(sums: &GramSums, choice: MapChoice) -> Result<Realignment> {
+pub fn realignment(sums: &GramSums, choice: MapChoice, recipe: &Recipe) -> Result<Realignment> {
     let w = solve::solve(sums, choice)?;
-    join(w, sums, choice)
+    join(w, sums, choice, recipe)
+}
+
+/// Solves for the second stage on sums of other targets ([`negatives`]); the means stay those of `fitted`,
+/// which captions are centred with.
+///
+/// # Errors
+/// As [`solve::solve`].
+pub fn second_stage(
+    fitted: &GramSums,
+    targets: &GramSums,
+    choice: MapChoice,
+    recipe: &Recipe,
+) -> Result<Realignment> {
+    join(solve::solve(targets, choice)?, fitted, choice, recipe)
 }
 
 /// Solves for a kernel map on sums of similarities to `landmarks`.
@@ -141,30 +162,38 @@ pub fn kernel_realignment(
     sums: &GramSums,
     landmarks: &Landmarks,
     lambda: f64,
+    recipe: &Recipe,
 ) -> Result<Realignment> {
     let w = solve::solve_kernel(sums, landmarks, lambda)?;
     let choice = MapChoice {
-        kind: MapKind::Kernel,
         lambda,
-        ridge_share: 0.0,
+        ..MapChoice::new(MapKind::Kernel, 0.0, 0.0)
     };
-    Ok(join(w, sums, choice)?.with_landmarks(landmarks.clone())?)
+    Ok(join(w, sums, choice, recipe)?.with_landmarks(landmarks.clone())?)
 }
 
-fn join(w: Vec<f64>, sums: &GramSums, choice: MapChoice) -> Result<Realignment> {
+fn join(w: Vec<f64>, sums: &GramSums, choice: MapChoice, recipe: &Recipe) -> Result<Realignment> {
     let provenance = Provenance {
         kind: choice.kind,
         lambda: choice.lambda,
         ridge_share: choice.ridge_share,
         pairs: sums.pairs,
+        recipe: recipe.to_string(),
         image_embedding: sums.image_embedding.clone(),
         text_embedding: sums.text_embedding.clone(),
     };
     let narrow = |values: Vec<f64>| values.into_iter().map(|v| v as f32).collect();
+    let mean = |mean: Vec<f64>| {
+        if choice.centred {
+            narrow(mean)
+        } else {
+            vec![0.0; mean.len()]
+        }
+    };
     Ok(Realignment::new(
         narrow(w),
-        narrow(sums.mean_image()),
-        narrow(sums.mean_text()),
+        mean(sums.mean_image()),
+        mean(sums.mean_text()),
         provenance,
     )?)
 }
@@ -215,10 +244,7 @@ impl fmt::Display for Report {
                     }
                     writeln!(f)?;
                 }
-                None => writeln!(
-                    f,
-                    "  not comparable: the two embeddings differ in dimension"
-                )?,
+                None => writeln!(f, "  not comparable: the towers have no common space")?,
             }
         }
         Ok(())

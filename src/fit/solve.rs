@@ -15,10 +15,14 @@ pub struct MapChoice {
     pub lambda: f64,
     /// Share of ridge in a blend, in [0, 1].
     pub ridge_share: f64,
+    /// How far the images are whitened before Procrustes, in [0, 1]; see [`solve`].
+    pub whitening: f64,
+    /// Whether the training means are taken off first, as ReCap does.
+    pub centred: bool,
 }
 
 impl MapChoice {
-    /// A choice whose numbers are nought where the kind does not use them.
+    /// A choice whose numbers are nought where the kind does not use them; centred, not whitened.
     pub fn new(kind: MapKind, lambda: f64, ridge_share: f64) -> Self {
         let uses_ridge = matches!(kind, MapKind::Ridge | MapKind::Blend);
         Self {
@@ -29,6 +33,18 @@ impl MapChoice {
             } else {
                 0.0
             },
+            whitening: 0.0,
+            centred: true,
+        }
+    }
+
+    /// The same, whitened where the kind rotates.
+    #[must_use]
+    pub fn whitened(self, power: f64) -> Self {
+        let rotates = matches!(self.kind, MapKind::Procrustes | MapKind::Blend);
+        Self {
+            whitening: if rotates { power } else { 0.0 },
+            ..self
         }
     }
 }
@@ -39,7 +55,9 @@ const RANK_TOLERANCE: f64 = 1e-12;
 /// Solves for W, row-major `[image dimension, text dimension]`, with X and Y centred:
 /// - ridge: (X'X + lambda tr(X'X)/d I)^-1 X'Y, OLS with lambda = 0 (minimum norm when X'X is
 ///   singular);
-/// - Procrustes: X'Y = U S V', W = U V' over the directions with S > 0;
+/// - Procrustes: X'Y = U S V', W = U V' over the directions with S > 0. With a whitening of p the images'
+///   directions are evened out first: with A = (X'X / (tr(X'X)/d) + I/100)^(-p/2), A X'Y = U S V' and
+///   W = A U V'. 1 is the whole way (as in canonical correlation), 0 none;
 /// - blend: (1 - share) Procrustes / |Procrustes| + share ridge / |ridge|, Frobenius norms.
 ///
 /// # Errors
@@ -50,6 +68,8 @@ pub fn solve(sums: &GramSums, choice: MapChoice) -> Result<Vec<f64>> {
         kind,
         lambda,
         ridge_share,
+        whitening,
+        centred,
     } = choice;
     if sums.pairs < 2 {
         bail!(
@@ -63,7 +83,14 @@ pub fn solve(sums: &GramSums, choice: MapChoice) -> Result<Vec<f64>> {
     if !(0.0..=1.0).contains(&ridge_share) {
         bail!("ridge share: found {ridge_share}, expected 0 to 1");
     }
-    let (xtx, xty) = sums.centred()?;
+    if !(0.0..=1.0).contains(&whitening) {
+        bail!("whitening: found {whitening}, expected 0 to 1");
+    }
+    let (xtx, xty) = if centred {
+        sums.centred()?
+    } else {
+        sums.uncentred()?
+    };
     let dense = |m: &ndarray::Array2<f64>| {
         DMatrix::from_row_iterator(m.nrows(), m.ncols(), m.iter().copied())
     };
@@ -71,11 +98,11 @@ pub fn solve(sums: &GramSums, choice: MapChoice) -> Result<Vec<f64>> {
     let w = match kind {
         MapKind::Ols => regress(dense(&xtx), &xty, 0.0)?,
         MapKind::Ridge => regress(dense(&xtx), &xty, lambda)?,
-        MapKind::Procrustes => procrustes(xty)?,
+        MapKind::Procrustes => rotation(dense(&xtx), xty, whitening)?,
         MapKind::Kernel => bail!("a kernel map needs landmarks: solve_kernel"),
         MapKind::Blend => {
             let ridge = regress(dense(&xtx), &xty, lambda)?;
-            let rotation = procrustes(xty)?;
+            let rotation = rotation(dense(&xtx), xty, whitening)?;
             let share = |w: &DMatrix<f64>, s: f64| s / w.norm().max(f64::MIN_POSITIVE);
             let (a, b) = (
                 share(&rotation, 1.0 - ridge_share),
@@ -159,6 +186,26 @@ fn regress(mut xtx: DMatrix<f64>, xty: &DMatrix<f64>, lambda: f64) -> Result<DMa
     Ok(eigen.eigenvectors * projected)
 }
 
+/// What is added to every eigenvalue before whitening, in units of their mean: directions without
+/// variance hold noise.
+const WHITENING_FLOOR: f64 = 0.01;
+
+/// Procrustes, after whitening by a power.
+fn rotation(xtx: DMatrix<f64>, xty: DMatrix<f64>, power: f64) -> Result<DMatrix<f64>> {
+    if power == 0.0 {
+        return procrustes(xty);
+    }
+    let mean = xtx.trace() / xtx.nrows() as f64;
+    let eigen =
+        SymmetricEigen::try_new(xtx, f64::EPSILON, 0).context("the eigenvalues do not converge")?;
+    let scale = eigen
+        .eigenvalues
+        .map(|value| (value.max(0.0) / mean + WHITENING_FLOOR).powf(-power / 2.0));
+    let whiten =
+        &eigen.eigenvectors * DMatrix::from_diagonal(&scale) * eigen.eigenvectors.transpose();
+    Ok(&whiten * procrustes(&whiten * xty)?)
+}
+
 fn procrustes(xty: DMatrix<f64>) -> Result<DMatrix<f64>> {
     let svd = xty
         .try_svd(true, true, f64::EPSILON, 0)
@@ -224,6 +271,40 @@ mod tests {
             w.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5),
             "{w:?}"
         );
+    }
+
+    #[test]
+    fn whitening_undoes_a_stretch_that_procrustes_alone_cannot() {
+        // y is x turned, but x is seen stretched along one axis.
+        let (sine, cosine) = 0.7f32.sin_cos();
+        let mut random = Random(11);
+        let mut sums = GramSums::new(2, 2, "i", "t");
+        for _ in 0..400 {
+            let x = random.vector(2);
+            let y = [cosine * x[0] - sine * x[1], sine * x[0] + cosine * x[1]];
+            sums.add(&[20.0 * x[0], x[1]], &[&y]).unwrap();
+        }
+        // How well W maps (0, 1), the squeezed axis: its share of the length of (20, 0)'s image.
+        let squeezed = |power| {
+            let w = solve(&sums, choose(MapKind::Procrustes, 0.0).whitened(power)).unwrap();
+            let length = |row: &[f64]| row.iter().map(|v| v * v).sum::<f64>().sqrt();
+            length(&w[2..]) / (20.0 * length(&w[..2]))
+        };
+        assert!((squeezed(0.0) - 0.05).abs() < 1e-6, "{}", squeezed(0.0));
+        assert!(squeezed(0.5) > 2.0 * squeezed(0.0) && squeezed(1.0) > 2.0 * squeezed(0.5));
+        let off = solve(&sums, choose(MapKind::Procrustes, 0.0).whitened(1.5)).unwrap_err();
+        assert!(off.to_string().contains("found 1.5"));
+    }
+
+    #[test]
+    fn without_centring_the_means_are_part_of_the_data() {
+        let sums = linear_data(600).0;
+        let raw = MapChoice {
+            centred: false,
+            ..choose(MapKind::Ols, 0.0)
+        };
+        let (with, without) = (choose(MapKind::Ols, 0.0), raw);
+        assert_ne!(solve(&sums, with).unwrap(), solve(&sums, without).unwrap());
     }
 
     #[test]

@@ -177,6 +177,16 @@ impl Pack {
                 "a token id, for pooling = \"end-of-text\"",
             ));
         }
+        if m.common_space == Some(true) && image.dimension != text.dimension {
+            return Err(wrong(
+                "common_space",
+                format!(
+                    "true, with dimensions {} and {}",
+                    image.dimension, text.dimension
+                ),
+                "towers of one dimension, or false",
+            ));
+        }
         let caption = &m.caption;
         if caption.candidates == 0 || caption.neighbours == 0 {
             let found = format!(
@@ -334,6 +344,33 @@ impl Pack {
         }
     }
 
+    /// The judge, where the pack has one, for captions that are centred with the mean of `realignment`.
+    ///
+    /// # Errors
+    /// As [`Pack::realignment`]; also when the judge was fitted on other captions, so that its mean is
+    /// another.
+    pub fn judge_beside(
+        &self,
+        realignment: &Realignment,
+    ) -> Result<Option<Realignment>, PackError> {
+        let Some(part) = &self.manifest.judge else {
+            return Ok(None);
+        };
+        let judge = self.map(part)?;
+        let pairs = judge.mean_text().iter().zip(realignment.mean_text());
+        let apart = pairs.map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+        if apart > SAME_MEAN {
+            return Err(self.mismatch(
+                &part.file,
+                "mean_text",
+                format!("values up to {apart} away from the realignment's"),
+                "the realignment's".to_owned(),
+                "fit both on the same pairs (captiond fit, captiond fit --judge)",
+            ));
+        }
+        Ok(Some(judge))
+    }
+
     fn map(&self, part: &PartFile) -> Result<Realignment, PackError> {
         let bytes = self.bytes(&part.file)?;
         let fail = |field: &str, found: String, expected: String| {
@@ -443,7 +480,7 @@ impl Pack {
         ))
     }
 
-    fn sha256(&self, file: &str) -> &str {
+    pub(super) fn sha256(&self, file: &str) -> &str {
         self.manifest
             .files
             .get(file)
@@ -503,7 +540,10 @@ impl Pack {
     }
 }
 
+/// Two means that are no further apart are of the same captions: sums in another order.
+const SAME_MEAN: f32 = 1e-4;
+
 /// Short enough to read in a message, long enough never to collide by chance.
-fn identity(description: &str) -> String {
+pub(super) fn identity(description: &str) -> String {
     digest::of_bytes(description.as_bytes())[..32].to_owned()
 }

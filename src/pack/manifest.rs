@@ -26,6 +26,9 @@ pub struct Manifest {
     pub image_tower: ImageTowerSpec,
     /// From a caption to an embedding.
     pub text_tower: TextTowerSpec,
+    /// Whether the towers were trained into one space (CLIP), so that an image and a caption can be
+    /// compared without a realignment. Default: whether their dimensions are equal.
+    pub common_space: Option<bool>,
     /// The linear map between the two. Default: none (`captiond fit` makes it).
     pub realignment: Option<PartFile>,
     /// Another map, which scores captions where the realignment retrieves them. Default: none, the
@@ -46,10 +49,19 @@ pub struct Manifest {
     /// What is said around a caption, or in its place. Default: English.
     #[serde(default)]
     pub phrases: Phrases,
-    /// Maps scores to a probability. Default: none, confidences are not calibrated.
+    /// From scores to a probability. Default: none, confidences are not calibrated (`captiond calibrate`
+    /// makes one).
     pub calibration: Option<PartFile>,
     /// Every file of the pack, by its path within the folder.
     pub files: BTreeMap<String, FileEntry>,
+}
+
+impl Manifest {
+    /// Whether an image and a caption can be compared without a realignment.
+    pub fn has_common_space(&self) -> bool {
+        self.common_space
+            .unwrap_or(self.image_tower.dimension == self.text_tower.dimension)
+    }
 }
 
 /// A part that is one file.

@@ -1,6 +1,7 @@
 //! Model packs: a folder with a `pack.toml` that says everything the chain needs to know about
 //! its models. The format is documented in `docs/model-packs.md`.
 
+mod calibration;
 pub mod digest;
 mod load;
 mod locate;
@@ -9,6 +10,7 @@ mod phrases;
 mod record;
 mod speech;
 
+pub use calibration::{CalibrationFile, Chain, Standing};
 pub use load::Pack;
 pub use locate::default_pack;
 pub use manifest::*;

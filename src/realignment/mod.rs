@@ -62,6 +62,8 @@ pub struct Provenance {
     pub ridge_share: f64,
     /// Image-caption pairs.
     pub pairs: u64,
+    /// Switches of the fit that differ from the defaults, in words; empty when none does.
+    pub recipe: String,
     /// Identity of the image embedding ([`crate::pack::Pack::image_embedding_identity`]).
     pub image_embedding: String,
     /// Identity of the text embedding ([`crate::pack::Pack::text_embedding_identity`]).
@@ -134,6 +136,8 @@ impl Realignment {
             lambda: file.number("lambda")?,
             ridge_share: file.number("ridge_share")?,
             pairs: file.number("pairs")?,
+            // Files of before there were switches have no such key.
+            recipe: file.text("recipe").unwrap_or_default(),
             image_embedding: file.text("image_embedding")?,
             text_embedding: file.text("text_embedding")?,
         };
@@ -164,6 +168,9 @@ impl Realignment {
             ("image_embedding", p.image_embedding.clone()),
             ("text_embedding", p.text_embedding.clone()),
         ];
+        if !p.recipe.is_empty() {
+            metadata.push(("recipe", p.recipe.clone()));
+        }
         if let Some(landmarks) = &self.landmarks {
             tensors.extend(landmarks.tensors());
             metadata.push(("gamma", landmarks.gamma().to_string()));
@@ -244,6 +251,7 @@ mod tests {
             lambda: 0.1,
             ridge_share: 0.0,
             pairs: 3,
+            recipe: String::new(),
             image_embedding: "image".into(),
             text_embedding: "text".into(),
         };

@@ -16,9 +16,10 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use indicatif::ProgressBar;
 
-use super::{build::join_licences, build::join_provenance, chain, embeddings, file_name, write};
+use super::{build::join_licences, build::join_provenance, embeddings, file_name, write};
 use crate::{
     captioner::{Captioner, Description, Seen},
+    cli::chain,
     cli::{
         caption::open_pack,
         fit::{cache_folder, thread_count},

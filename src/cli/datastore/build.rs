@@ -8,9 +8,10 @@ use std::{
 use anyhow::{Result, bail};
 use clap::Args;
 
-use super::{EmbedArgs, embeddings, file_name, text_mean, write};
+use super::{embeddings, file_name, text_mean, write};
 use crate::{
     cli::caption::open_pack,
+    cli::embedder::EmbedderArgs,
     datastore::{
         Builder, Datastore, corpus,
         filter::{self, Dropped, TextFilter},
@@ -38,7 +39,7 @@ struct CaptionArgs {
     #[arg(long, value_name = "COSINE")]
     near_duplicate: Option<f32>,
     #[command(flatten)]
-    embed: EmbedArgs,
+    embed: EmbedderArgs,
 }
 
 /// What a datastore is built from.

@@ -2,24 +2,17 @@
 
 mod augment;
 mod build;
-mod chain;
 mod info;
 mod prune;
 mod search;
 
-use std::{
-    io::{self, IsTerminal as _},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 
-use super::fit::{cache_folder, thread_count};
 use crate::{
     datastore::{Datastore, filter},
-    fit::embed::Embedder,
     pack::{FileRecord, Pack},
 };
 
@@ -55,29 +48,6 @@ pub fn run(command: &DatastoreCommand) -> Result<ExitCode> {
         DatastoreCommand::Prune(args) => prune::run(args),
         DatastoreCommand::Info(args) => info::run(args),
         DatastoreCommand::Search(args) => search::run(args),
-    }
-}
-
-/// What commands that embed have in common.
-#[derive(Debug, Args)]
-struct EmbedArgs {
-    /// Folder of cached embeddings. Default: $XDG_CACHE_HOME/captiond, else ~/.cache/captiond.
-    #[arg(long, value_name = "DIR")]
-    cache: Option<PathBuf>,
-    /// Threads. Default: all cores.
-    #[arg(long, value_name = "NUMBER")]
-    threads: Option<usize>,
-}
-
-impl EmbedArgs {
-    fn embedder<'a>(&self, pack: &'a Pack, skip_bad: bool) -> Result<Embedder<'a>> {
-        Ok(Embedder {
-            pack,
-            cache: cache_folder(self.cache.as_deref())?,
-            threads: thread_count(self.threads),
-            skip_bad,
-            progress: io::stderr().is_terminal(),
-        })
     }
 }
 

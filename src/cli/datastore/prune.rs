@@ -5,9 +5,10 @@ use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use clap::Args;
 
-use super::{EmbedArgs, embeddings, file_name, text_mean, write};
+use super::{embeddings, file_name, text_mean, write};
 use crate::{
     cli::caption::open_pack,
+    cli::embedder::EmbedderArgs,
     datastore::{Builder, CentredRows, coverage},
     engine::tract::TractEngine,
     fit::pairs::{self, CaptionedImage},
@@ -44,7 +45,7 @@ pub struct PruneArgs {
     #[arg(long, value_name = "DIR")]
     pack: Option<PathBuf>,
     #[command(flatten)]
-    embed: EmbedArgs,
+    embed: EmbedderArgs,
 }
 
 pub(super) fn run(args: &PruneArgs) -> Result<ExitCode> {

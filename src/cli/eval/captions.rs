@@ -12,12 +12,13 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::{
-    DrawArgs, EmbeddingArgs, cache_folder,
+    DrawArgs,
     make_captions::{self, Task},
     open_pack, pack_map,
 };
 use crate::{
     cli::generation::GenerationArgs,
+    cli::{embedder::EmbedderArgs, fit::cache_folder},
     engine::tract::TractEngine,
     eval::{
         bootstrap,
@@ -82,7 +83,7 @@ pub struct CaptionsArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    embedding: EmbeddingArgs,
+    embedding: EmbedderArgs,
     #[command(flatten)]
     generation: GenerationArgs,
 }
@@ -182,7 +183,7 @@ fn embed(args: &CaptionsArgs, folder: &Path, pack: &Pack, set: &Set<'_>) -> Resu
     let references = set.images.iter().flat_map(|image| &image.captions);
     let captions = set.captions.iter().chain(set.other.iter().flatten());
     Embedded::new(
-        &args.embedding.embedder(pack)?,
+        &args.embedding.embedder(pack, false)?,
         &TractEngine,
         spaces,
         folder,

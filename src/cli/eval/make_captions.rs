@@ -3,18 +3,17 @@
 use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions},
-    io::{self, IsTerminal as _, Write as _},
+    io::Write as _,
     path::Path,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     captioner::{Captioner, Seen, StageTimes},
-    cli::generation::GenerationArgs,
+    cli::{generation::GenerationArgs, progress},
     embedding::ImageFeatures,
     engine::tract::TractEngine,
     eval::{
@@ -98,7 +97,7 @@ pub(super) fn run(task: Task<'_>, pack: &mut Pack, generation: &GenerationArgs) 
         let identity = pack.image_embedding_identity();
         let mut cache = EmbeddingCache::open(task.cache, &identity, dimension)?;
         let mut captioner = generation.load(pack, &TractEngine)?;
-        let bar = bar(missing.len());
+        let bar = progress::bar("captions", missing.len());
         for sample in missing {
             let line = caption(&mut captioner, task.folder, sample, &mut cache)?;
             if let Some((path, file)) = &mut file {
@@ -225,17 +224,6 @@ fn caption(
         confidence: found.confidence,
         ms: start.elapsed().as_secs_f32() * 1e3,
     })
-}
-
-fn bar(count: usize) -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{msg:>10} {bar:40} {pos}/{len} {per_sec} {eta} left")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(count as u64)
-        .with_message("captions")
-        .with_style(style)
 }
 
 #[cfg(test)]

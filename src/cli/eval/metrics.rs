@@ -97,7 +97,7 @@ pub(super) fn run(args: &MetricsArgs) -> Result<ExitCode> {
         eprintln!("captiond: {reason}");
     }
     let weight = super::clip_s_weight(args.clip_s_weight, &pack);
-    let embedder = args.common.embedding.embedder(&pack)?;
+    let embedder = args.common.embedding.embedder(&pack, false)?;
     let mut result: Map<String, Value> = Map::new();
     for set in &sets {
         let judgements = &set.judgements;

@@ -5,20 +5,13 @@ mod make_captions;
 mod metrics;
 mod retrieval;
 
-use std::{
-    io::{self, IsTerminal as _},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 
-use super::{
-    caption::open_pack,
-    fit::{cache_folder, thread_count},
-};
-use crate::{eval::bootstrap::Draws, fit::embed::Embedder, pack::Pack, realignment::Realignment};
+use super::{caption::open_pack, embedder::EmbedderArgs};
+use crate::{eval::bootstrap::Draws, pack::Pack, realignment::Realignment};
 
 pub use captions::CaptionsArgs;
 pub use metrics::MetricsArgs;
@@ -48,7 +41,7 @@ struct Common {
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
     #[command(flatten)]
-    embedding: EmbeddingArgs,
+    embedding: EmbedderArgs,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -86,29 +79,6 @@ impl Common {
 fn pack_map(pack: &Pack) -> Result<Option<Realignment>> {
     let named = pack.manifest.judge.is_some() || pack.manifest.realignment.is_some();
     Ok(named.then(|| pack.judge()).transpose()?)
-}
-
-/// How images and captions are embedded.
-#[derive(Debug, Args)]
-struct EmbeddingArgs {
-    /// Folder of cached embeddings. Default: $XDG_CACHE_HOME/captiond, else ~/.cache/captiond.
-    #[arg(long, value_name = "DIR")]
-    cache: Option<PathBuf>,
-    /// Threads that embed. Default: all cores.
-    #[arg(long, value_name = "NUMBER")]
-    threads: Option<usize>,
-}
-
-impl EmbeddingArgs {
-    fn embedder<'a>(&self, pack: &'a Pack) -> Result<Embedder<'a>> {
-        Ok(Embedder {
-            pack,
-            cache: cache_folder(self.cache.as_deref())?,
-            threads: thread_count(self.threads),
-            skip_bad: false,
-            progress: io::stderr().is_terminal(),
-        })
-    }
 }
 
 /// The bootstrap of images that intervals come from.

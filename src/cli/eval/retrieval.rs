@@ -29,7 +29,7 @@ pub(super) fn run(args: &RetrievalArgs) -> Result<ExitCode> {
     let pairs = pairs::read(&args.pairs, args.split.as_deref())?;
     let folder = pairs::image_folder(args.common.images.as_deref(), &args.pairs);
     let (mut images, mut captions, mut owners) = (Vec::new(), Vec::new(), Vec::new());
-    args.common.embedding.embedder(&pack)?.run(
+    args.common.embedding.embedder(&pack, false)?.run(
         &TractEngine,
         &folder,
         &pairs,

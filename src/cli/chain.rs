@@ -1,4 +1,4 @@
-//! The chain over many pictures whose features were taken once: what augmentation repeats.
+//! The chain over many pictures, one thread a captioner: what augmentation and calibration do.
 
 use std::{path::Path, thread};
 
@@ -30,6 +30,20 @@ pub fn features(
             taken: Default::default(),
         };
         captioner.look(&frame, &mut StageTimes::default())
+    })
+}
+
+/// What the chain says of each picture.
+///
+/// # Errors
+/// When the engine fails.
+pub fn say(
+    captioners: &mut [Captioner],
+    seen: &[Seen],
+    bar: &ProgressBar,
+) -> Result<Vec<Description>> {
+    spread(captioners, seen, bar, |captioner, _, seen| {
+        captioner.say(seen, StageTimes::default())
     })
 }
 
