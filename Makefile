@@ -29,7 +29,7 @@ test: install ## format, lint, tests, docs and parity: what CI runs
 	@$(MAKE) --no-print-directory parity
 
 FAULTS = $(CARGO) test --locked --all-features --test 'faults_*' -- --nocapture
-MORE_FAULTS = $(CARGO) test --locked --all-features --test daemon_mqtt --test mqtt_outbox --test mqtt_commands \
+MORE_FAULTS = $(CARGO) test --locked --all-features --no-fail-fast --test daemon_mqtt --test mqtt_outbox --test mqtt_commands \
   --test mqtt_tls --test service_manager --test reload --test damaged_packs --test video_source --test speech
 
 faults: install ## what the daemon must survive, one line for each fault (docs/faults.md)

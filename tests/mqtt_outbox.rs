@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use support::broker::{Broker, Subscriber, free_port};
 use support::process::{Daemon, be_the_daemon};
 use support::relay::Relay;
-use support::{drop_in, folder_config, jpeg, until};
+use support::{drop_in, folder_config, jpeg, long, until};
 
 #[test]
 fn the_daemon_as_a_child() {
@@ -59,7 +59,8 @@ fn over_broker_restarts_no_event_is_lost() {
     let daemon = Daemon::start(folder.path(), &folder_config(folder.path(), relay.port, ""));
     let mut subscribers = Vec::new();
     let mut width = 100;
-    for round in 0..4 {
+    let rounds: u32 = if long() { 100 } else { 4 };
+    for round in 0..rounds {
         // Always a new one: without retained messages, sessions or subscriptions.
         let broker = Broker::open();
         let subscriber = broker.subscribe();
@@ -82,7 +83,7 @@ fn over_broker_restarts_no_event_is_lost() {
     let subscriber = broker.subscribe();
     relay.to(broker.port);
     // In odd rounds there were ten only.
-    let all: BTreeSet<u32> = (100..180)
+    let all: BTreeSet<u32> = (100..width)
         .filter(|width| (width - 100) / 20 % 2 == 0 || (width - 100) % 20 < 10)
         .collect();
     until("every event", || {
@@ -91,8 +92,9 @@ fn over_broker_restarts_no_event_is_lost() {
         (seen == all).then_some(())
     });
     // The newest caption is the retained one.
-    subscriber.wait_for_caption(169);
-    let health = subscriber.wait_for_health("nothing dropped", |health| health["reconnects"] == 4);
+    subscriber.wait_for_caption(width - 11);
+    let health =
+        subscriber.wait_for_health("nothing dropped", |health| health["reconnects"] == rounds);
     assert_eq!(health["dropped"]["total"], 0, "{health}");
     let (status, log) = daemon.terminate();
     assert_eq!(status.code(), Some(0), "{log}");
@@ -211,10 +213,14 @@ fn at_an_orderly_end_what_waits_is_sent_or_told() {
 #[test]
 fn killed_while_it_writes_it_leaves_whole_events_only() {
     let (folder, relay) = (tempfile::tempdir().unwrap(), Relay::new());
-    let config = folder_config(folder.path(), relay.port, "outbox_dir = \"outbox\"");
+    // Bounds that nothing reaches, however long it takes.
+    let keys = "outbox_dir = \"outbox\"\noutbox_max_entries = 100000\noutbox_max_bytes = 100000000\n\
+                outbox_max_age = \"1day\"";
+    let config = folder_config(folder.path(), relay.port, keys);
     let outbox = folder.path().join("outbox");
     let mut width = 100;
-    for _ in 0..10 {
+    let rounds = if long() { 200 } else { 10 };
+    for _ in 0..rounds {
         let before = outbox.is_dir().then(|| files(&outbox, "event").len());
         drop_widths(folder.path(), width..width + 20);
         width += 20;
