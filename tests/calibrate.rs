@@ -151,7 +151,9 @@ fn own_captions_teach_it_not_to_boast() {
     }
     let with_own = |shop: &Workshop| {
         let own = shop.calibrate().path("--own", shop.file("own.tsv"));
+        // Another colour's caption is near, in a language of six words.
         own.path("--own-images", shop.file("edges"))
+            .args(&["--acceptable", "0.8"])
     };
     let report = with_own(&shop)
         .path("--diagram", shop.file("diagram.svg"))
@@ -167,7 +169,7 @@ fn own_captions_teach_it_not_to_boast() {
     // By votes alone nearly every caption is a certain one; half of them are not.
     let promised = |r: &Value| r["confidence"].as_f64().unwrap();
     assert!(promised(boast) > accepted + 0.1, "{boast}");
-    assert!((promised(own) - accepted).abs() < 0.05, "{own}");
+    assert!((promised(own) - accepted).abs() < 0.08, "{own}");
     assert!(report["own_by_folder"].as_object().unwrap().is_empty());
     assert_eq!(own["coverage"].as_array().unwrap().len(), 20);
     let svg = fs::read_to_string(shop.file("diagram.svg")).unwrap();

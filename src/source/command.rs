@@ -75,7 +75,8 @@ impl CommandSource {
                     _ => format!("can't be started: {error}"),
                 })
             })?;
-        tracing::info!(command = ?self.argv, "source command started");
+        // Without its arguments: an rtsp address has the password in it.
+        tracing::info!(program, "source command started");
         self.stall.fresh();
         Ok(running)
     }

@@ -102,9 +102,11 @@ pub fn get(
             }
             301 | 302 | 303 | 307 | 308 => {
                 let location = head.location.as_deref().unwrap_or_default();
-                here = here
-                    .redirected(location)
-                    .map_err(|why| Fault::Failed(format!("redirected to {location:?}: {why}")))?;
+                here = here.redirected(location).map_err(|why| {
+                    // What follows a `?` may be a password, and this is published.
+                    let shown = location.split('?').next().unwrap_or_default();
+                    Fault::Failed(format!("redirected to {shown:?}: {why}"))
+                })?;
             }
             status => return Err(Fault::Failed(head.refusal(status, credentials.is_some()))),
         }
