@@ -14,10 +14,24 @@ pub enum PreprocessError {
     /// A picture without pixels.
     #[error("the picture has no pixels")]
     Empty,
+    /// So long and thin that its shortest edge can't be brought to size in bounded memory.
+    #[error(
+        "the picture is {width} x {height}, too long and thin; expected at most {MOST_ASPECT} to 1"
+    )]
+    Thin {
+        /// Pixels.
+        width: u32,
+        /// Pixels.
+        height: u32,
+    },
     /// The resizer refused.
     #[error("resize: {0}")]
     Resize(String),
 }
+
+/// Longest side of a picture in shortest ones, where the shortest edge is brought to size: 16,384 x 1
+/// pixels would become gigabytes before the crop.
+const MOST_ASPECT: u32 = 100;
 
 impl From<ResizeError> for PreprocessError {
     fn from(error: ResizeError) -> Self {
@@ -82,11 +96,17 @@ impl Preprocessor {
     /// Returns the input tensor, row-major `[1, 3, height, width]`.
     ///
     /// # Errors
-    /// [`PreprocessError`] for a picture without pixels.
+    /// [`PreprocessError`] for a picture without pixels, or one that is too thin for its shortest edge to be
+    /// brought to size.
     pub fn run(&mut self, picture: &RgbImage) -> Result<&[f32], PreprocessError> {
         let (width, height) = picture.dimensions();
         if width == 0 || height == 0 {
             return Err(PreprocessError::Empty);
+        }
+        if self.resize == Resize::ShortestEdge
+            && width.max(height) / width.min(height) >= MOST_ASPECT
+        {
+            return Err(PreprocessError::Thin { width, height });
         }
         let source = ImageRef::new(width, height, picture.as_raw(), PixelType::U8x3)
             .map_err(|error| PreprocessError::Resize(error.to_string()))?;
@@ -207,6 +227,16 @@ mod tests {
                 p.run(&RgbImage::new(0, 3)),
                 Err(PreprocessError::Empty)
             ));
+            // As a crop a line needs its shortest edge brought to size: that has a limit.
+            for (width, height) in [(16_384, 1), (1, 16_384)] {
+                let line = p.run(&RgbImage::new(width, height));
+                match resize {
+                    Resize::Stretch => assert_eq!(line.unwrap().len(), 48),
+                    Resize::ShortestEdge => {
+                        assert!(matches!(line, Err(PreprocessError::Thin { .. })));
+                    }
+                }
+            }
         }
     }
 }
