@@ -3,6 +3,8 @@
 Written from docs/model-packs.md, without a look at captiond's code: what parity.py holds it against.
 """
 
+import re
+
 import numpy as np
 from tokenizers import Tokenizer
 
@@ -34,6 +36,8 @@ class Chain:
         self.rows = data.unit(rows - self.mean_text)
         self.prefix = session(folder / self.spec["prefix"])
         self.decoder = session(folder / self.spec["file"])
+        rules = manifest.get("generation", {}).get("corrections", [])
+        self.corrections = [(re.compile(r["find"]), re.sub(r"\$(\d)", r"\\g<\1>", r["replace"])) for r in rules]
         self.tokenizer = Tokenizer.from_file(str(folder / self.spec["tokenizer"]))
 
     def caption(self, features):
@@ -79,6 +83,9 @@ class Chain:
             token = int(logits.argmax())
             if token == self.spec["end_id"]:
                 sentence = self.tokenizer.decode(said)
-                return None if repeats(sentence) else sentence[:1].upper() + sentence[1:]
+                sentence = sentence[:1].upper() + sentence[1:]
+                for find, replacement in self.corrections:
+                    sentence = find.sub(replacement, sentence)
+                return None if repeats(sentence) else sentence
             said.append(token)
         return None
