@@ -120,7 +120,7 @@ fn votes_make_a_probability_and_a_changed_pack_loses_it() {
 }
 
 #[test]
-fn own_captions_teach_it_not_to_boast() {
+fn own_captions_teach_it_what_they_are_worth() {
     let shop = Workshop::new();
     // References: right for every other picture, of another colour for the rest.
     let mut pairs = String::new();

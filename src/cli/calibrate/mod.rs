@@ -64,7 +64,7 @@ pub struct CalibrateArgs {
     #[arg(long, value_name = "FILE")]
     captions: Option<PathBuf>,
     /// Images with references, which the pack captions itself: what it says differs from what people
-    /// vote on, and without this the confidence promises too much. The decoder must not have been
+    /// vote on, and without this the confidence is off. The decoder must not have been
     /// trained on them. TSV, Flickr8k token file, COCO or Karpathy JSON. Copies of a picture, say blurred
     /// ones, go by the same file name in another folder: they are kept together in the cross-validation,
     /// and each folder is reported.
