@@ -603,3 +603,30 @@ fn every_switch_makes_another_map_and_stands_in_its_file() {
         assert!(error.contains(part), "{error}");
     }
 }
+
+#[test]
+fn a_judge_of_other_captions_is_refused() {
+    let work = tempfile::tempdir().unwrap();
+    let pack = tiny::whole_pack(work.path());
+    let judge = |words: &[&str]| {
+        Captiond::new(&["fit", "--judge", "--map", "ridge", "--lambda", "0.1"])
+            .args(words)
+            .path("--pack", pack.path())
+            .path("--cache", work.path().join("cache"))
+            .path("--pairs", work.path().join("pairs.tsv"))
+            .succeed();
+        Captiond::new(&["caption"])
+            .path("--pack", pack.path())
+            .arg(work.path().join("red_0.png"))
+    };
+    judge(&[]).succeed();
+    // Its captions lie around another mean than the realignment's.
+    let error = judge(&["--no-centring"]).fail();
+    for part in [
+        "judge.safetensors",
+        "mean_text",
+        "fit both on the same pairs",
+    ] {
+        assert!(error.contains(part), "{part} is not in {error}");
+    }
+}
