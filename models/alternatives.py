@@ -7,7 +7,8 @@
 Takes the predictions of `captiond caption --json` on Flickr8k's dev split, chooses the alternatives
 again with other limits (src/caption/alternatives.rs says how), and prints for each how many captions
 have some, and how many captions with and without them are poor: CIDEr-D below --poor. A limit is good
-where the two are far apart.
+where the two are far apart. Neighbours count with the realignment's score, which the predictions have; captiond
+takes the judge's, so with a pack that has one the shares differ a little.
 """
 
 import argparse
