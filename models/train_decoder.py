@@ -8,7 +8,6 @@
   train      cross-entropy on Flickr8k's training photographs and COCO's captions alone
   reinforce  self-critical training from there: CIDEr-D of what it samples (Rennie et al., arXiv
              1612.00563, with the mean of the other samples as the baseline, arXiv 2003.09971)
-  ablate     what each part of the condition is worth on dev, with the trained weights
   export     ONNX graphs with int8 weights and the tokenizer, into the pack
 
 A run has a name (--name). It is seeded, writes a checkpoint after every epoch and goes on from the
@@ -30,23 +29,17 @@ import torch.nn.functional as F
 from safetensors.numpy import load_file
 
 from decoder import generate, prepare, text
-from decoder.batches import Batches, dev_condition
+from decoder.batches import PARTS, Batches
 from decoder.cider import CiderD
 from decoder.data import pad
 from decoder.model import Config, Decoder
 
 HERE = pathlib.Path(__file__).resolve().parent
 EMA = 0.998
-PARTS = ["cells", "realigned", "retrieved"]
 SAMPLES = 5
 # Of the policy that self-critical training samples from and improves. At 1 it spends its first epochs on
 # getting rid of the flatness that label smoothing left (dev fell from 0.466 to 0.447 in two of them).
 TEMPERATURE = 0.5
-
-
-def tokens(caption):
-    """Lower-case words, for the reward."""
-    return [word.lower() for word in text.words(caption)]
 
 
 class Run:
@@ -66,7 +59,7 @@ class Run:
         self.model = Decoder(self.config)
         self.average = Decoder(self.config)
         self.average.load_state_dict(self.model.state_dict())
-        self.dev = CiderD({name: [tokens(c) for c in several] for name, several in p.dev.items()})
+        self.dev = CiderD({name: [text.tokens(c) for c in several] for name, several in p.dev.items()})
 
     def load(self, name):
         """Restores a checkpoint; returns the epochs it has seen, 0 when there is none."""
@@ -106,32 +99,11 @@ class Run:
             for ours, theirs in zip(self.average.parameters(), self.model.parameters()):
                 ours.lerp_(theirs, 1 - decay)
 
-    def text(self, ids):
-        ids = [i for i in ids if i not in (text.PAD, text.BEGIN, text.END)]
-        return self.tokenizer.decode(ids)
-
-    @torch.no_grad()
-    def say_dev(self, k=8, width=0, count=None, **parts):
-        """{photograph: caption} of dev; greedy, or a beam."""
-        model = self.average.eval()
-        names = list(self.p.dev)[:count]
-        said = {}
-        for start in range(0, len(names), 100):
-            block = slice(start, min(start + 100, len(names)))
-            condition = dev_condition(self.p, block, k, self.config.texts, **parts)
-            cache = model.prefix(*condition.arguments())
-            if width:
-                ids = generate.beam(model, cache, condition.seen, width)
-            else:
-                ids = generate.sample(model, cache, condition.seen)[:, 0].tolist()
-            said.update(zip(names[block], map(self.text, ids)))
-        return said
-
     def score_dev(self, **options):
         """(mean CIDEr-D by our tokens, mean words) on dev."""
         options = {part: False for part in self.args.hide} | options
-        said = self.say_dev(**options)
-        scores = [self.dev.score(name, tokens(caption)) for name, caption in said.items()]
+        said = generate.say_dev(self.average.eval(), self.tokenizer, self.p, **options)
+        scores = [self.dev.score(name, text.tokens(caption)) for name, caption in said.items()]
         return float(np.mean(scores)), float(np.mean([len(c.split()) for c in said.values()]))
 
     def log(self, **entry):
@@ -198,7 +170,7 @@ def reinforce(run, batches):
         run.model.load_state_dict(run.average.state_dict())
     # The end counts as a word: otherwise sentences that break off after "in a" are rewarded.
     end = ["</s>"]
-    reward = CiderD({i: [tokens(c) + end for c in several] for i, several in enumerate(run.p.train)})
+    reward = CiderD({i: [text.tokens(c) + end for c in several] for i, several in enumerate(run.p.train)})
     generator = torch.Generator()
     for epoch in range(first, args.reinforce_epochs):
         generator.manual_seed(args.seed * 7919 + epoch)
@@ -211,7 +183,7 @@ def reinforce(run, batches):
                 detached = [(k.detach(), v.detach()) for k, v in cache]
                 said = generate.sample(run.model, detached, condition.seen, SAMPLES, TEMPERATURE, generator)
             scores = np.array([
-                [reward.score(photo, tokens(run.text(i)) + (end if text.END in i else [])) for i in several]
+                [reward.score(photo, text.tokens(text.read(run.tokenizer, i)) + (end if text.END in i else [])) for i in several]
                 for photo, several in zip(photographs, said.tolist())
             ])  # fmt: skip
             advantage = (scores - (scores.sum(1, keepdims=True) - scores) / (SAMPLES - 1)).astype(np.float32)
@@ -237,26 +209,6 @@ def reinforce(run, batches):
                 mean_words=length, seconds=time.time() - begun)  # fmt: skip
 
 
-def ablate(run):
-    """Dev CIDEr-D (our tokens, greedy) with parts hidden, more or fewer neighbours, other maps. The
-    weights are the same in every row: parts were hidden now and then in training, and the number of
-    neighbours was drawn from 1 to 20; the decoder was trained with the pack's own map."""
-    rows = [("everything", {}), ("image only", {"retrieved": False})]
-    rows += [("without " + part, {part: False}) for part in ("cells", "realigned")]
-    rows += [(part + " only", {p: p == part for p in PARTS}) for part in PARTS]
-    rows += [(f"k = {k}", {"k": k}) for k in (1, 4, 8, 13, 20)]
-    table = [(name, *run.score_dev(**options)) for name, options in rows]
-    for path in run.args.realignment:
-        realignment = prepare.data.read_realignment(path)
-        p = run.p
-        p.dev_realigned, p.dev_found, p.dev_scores = prepare.see_dev(p.dev_cells, p.store_rows, realignment)
-        p.rows[: len(p.store_rows)] = prepare.centred(p.store_rows, realignment)
-        table.append((f"map {path.stem}", *run.score_dev()))
-    print("| condition | CIDEr-D | mean words |\n|---|---|---|")
-    for name, cider, length in table:
-        print(f"| {name} | {cider:.3f} | {length:.1f} |")
-
-
 def load_prepared(args):
     coco = load_file(args.coco_embeddings)["captions"]
     p = prepare.prepare(args.pack, args.data, args.work, args.caption_cache, coco)
@@ -276,7 +228,7 @@ def load_prepared(args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=["prepare", "train", "reinforce", "ablate", "export"])
+    parser.add_argument("stage", choices=["prepare", "train", "reinforce", "export"])
     parser.add_argument("--data", type=pathlib.Path, required=True, help="folder with flickr8k and coco")
     parser.add_argument("--work", type=pathlib.Path, required=True, help="folder for features and checkpoints")
     parser.add_argument("--pack", type=pathlib.Path, default=HERE / "default")
@@ -295,7 +247,6 @@ def main():
     parser.add_argument("--retrieved", type=int, default=8, help="captions that the pack's decoder is given")
     parser.add_argument("--texts", type=int, default=0, help="retrieved captions read as words too (experiment)")
     parser.add_argument("--share", type=float, default=0.7, help="of self-critical training in the mixed weights")
-    parser.add_argument("--realignment", type=pathlib.Path, nargs="*", default=[], help="other maps (ablate)")
     parser.add_argument("--hide", choices=PARTS, action="append", default=[], help="parts never shown (ablation)")
     parser.add_argument("--reinforce-epochs", type=int, default=8)
     parser.add_argument("--reinforce-rate", type=float, default=1e-4)
@@ -311,9 +262,6 @@ def main():
         train(run, batches(args.coco))
     elif args.stage == "reinforce":
         reinforce(run, batches(0))
-    elif args.stage == "ablate":
-        run.load_mixed(args.share)
-        ablate(run)
     else:
         run.load_mixed(args.share)
         from decoder import export

@@ -7,6 +7,8 @@ import torch
 
 from . import data, prepare, text
 
+# What stands in the prefix, in its order.
+PARTS = ["cells", "realigned", "retrieved"]
 # Shares of conditions with a part hidden, so that each part learns to speak alone.
 HIDE_CELLS, HIDE_REALIGNED, HIDE_RETRIEVED = 0.1, 0.1, 0.15
 # Share of photographs that retrieve from the device's datastore; the others from people's captions.

@@ -5,7 +5,8 @@ What is reported is decoded by captiond; this is its plain counterpart (no reran
 
 import torch
 
-from .text import BEGIN, END, PAD
+from .batches import dev_condition
+from .text import BEGIN, END, PAD, read
 
 
 @torch.no_grad()
@@ -64,3 +65,21 @@ def beam(model, cache, seen, width=3, length_power=0.7):
         cache = [(k[rows], v[rows]) for k, v in cache]
         ids = token.view(-1)
     return best
+
+
+@torch.no_grad()
+def say_dev(model, tokenizer, p, k=8, width=0, count=None, **parts):
+    """{photograph: caption} of dev (`p`: as `batches.dev_condition` reads it); greedy, or a beam of `width`.
+    `parts`: whole parts of the prefix that are hidden, for `batches.visible`."""
+    names = list(p.dev)[:count]
+    said = {}
+    for start in range(0, len(names), 100):
+        block = slice(start, min(start + 100, len(names)))
+        condition = dev_condition(p, block, k, model.config.texts, **parts)
+        cache = model.prefix(*condition.arguments())
+        if width:
+            ids = beam(model, cache, condition.seen, width)
+        else:
+            ids = sample(model, cache, condition.seen)[:, 0].tolist()
+        said.update(zip(names[block], (read(tokenizer, caption) for caption in ids)))
+    return said

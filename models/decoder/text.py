@@ -23,6 +23,16 @@ def words(caption):
     return WORD.findall(caption.replace("’", "'"))
 
 
+def tokens(caption):
+    """Lower-case words, for CIDEr-D in training."""
+    return [word.lower() for word in words(caption)]
+
+
+def read(tokenizer, ids):
+    """The caption that token ids say."""
+    return tokenizer.decode([i for i in ids if i not in (PAD, BEGIN, END)])
+
+
 def names(captions):
     """{lower-case word: its form} for words that are mostly written with a capital within a sentence."""
     forms = collections.defaultdict(collections.Counter)
