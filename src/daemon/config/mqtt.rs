@@ -42,6 +42,8 @@ pub struct MqttConfig {
     pub publish_image: bool,
     /// How often `health` is published, "1s" to "1d". Default: "1m".
     pub health_interval: Duration,
+    /// The longest wait between two attempts to reach a broker that is away, "1s" to "1h". Default: "1m".
+    pub reconnect_max: Duration,
     /// What waits for a broker that is away.
     pub outbox: OutboxConfig,
 }
@@ -92,6 +94,7 @@ impl MqttConfig {
             tls: None,
             publish_image: false,
             health_interval: Duration::from_secs(60),
+            reconnect_max: Duration::from_secs(60),
             outbox: OutboxConfig {
                 max_entries: 1000,
                 max_bytes: 1 << 20,
@@ -118,6 +121,8 @@ pub(super) struct RawMqtt {
     publish_image: Option<bool>,
     #[serde(default, deserialize_with = "duration")]
     health_interval: Option<Spanned<Duration>>,
+    #[serde(default, deserialize_with = "duration")]
+    reconnect_max: Option<Spanned<Duration>>,
     outbox_max_entries: Option<Spanned<usize>>,
     outbox_max_bytes: Option<Spanned<usize>>,
     #[serde(default, deserialize_with = "duration")]
@@ -300,6 +305,7 @@ impl RawMqtt {
         let day = 86_400;
         let keep_alive = between("keep_alive", &self.keep_alive, 30, 5, 3600)?;
         let health_interval = between("health_interval", &self.health_interval, 60, 1, day)?;
+        let reconnect_max = between("reconnect_max", &self.reconnect_max, 60, 1, 3600)?;
         let max_age = between("outbox_max_age", &self.outbox_max_age, 600, 1, 30 * day)?;
         let count = |key: &str, value: &Option<Spanned<usize>>, default, least, most| match value {
             Some(value) if !(least..=most).contains(value.as_ref()) => Err(place.invalid(
@@ -375,6 +381,7 @@ impl RawMqtt {
             tls,
             publish_image: self.publish_image.unwrap_or(defaults.publish_image),
             health_interval,
+            reconnect_max,
             outbox,
             host: defaults.host,
         })
