@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -79,6 +80,16 @@ pub struct HomeAssistantConfig {
 }
 
 impl MqttConfig {
+    /// Whether the password goes over a network for all to read.
+    #[must_use]
+    pub fn password_is_open(&self) -> bool {
+        let here = match self.host.parse::<IpAddr>() {
+            Ok(address) => address.is_loopback(),
+            Err(_) => self.host == "localhost",
+        };
+        self.password.is_some() && self.tls.is_none() && !here
+    }
+
     /// The defaults, with a broker and a device.
     #[must_use]
     pub fn new(host: &str, device: &str) -> Self {

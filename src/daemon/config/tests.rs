@@ -222,6 +222,10 @@ fn of_a_camera_in_the_network_everything_is_checked() {
         ),
         ("argv = [\"x\"]", ["source.argv", "\"command\""]),
         ("max_frame_bytes = 1", ["source.max_frame_bytes", "1024"]),
+        (
+            "max_decode_bytes = 1",
+            ["source.max_decode_bytes", "1048576"],
+        ),
     ] {
         refused(&format!("{text}{line}\n"), &[":4:", parts[0], parts[1]]);
     }

@@ -106,6 +106,12 @@ impl MqttPublisher {
     pub fn start(config: MqttConfig, around: Surroundings) -> io::Result<Self> {
         let tls = config.tls.as_ref().map(tls::client_config);
         let tls = tls.transpose().map_err(io::Error::other)?;
+        if config.password_is_open() {
+            tracing::warn!(
+                broker = address(&config),
+                "the broker's password goes over the network for all to read; add [mqtt.tls]"
+            );
+        }
         let shared = Arc::new(Shared::new(config, tls, around));
         let for_changes: Weak<Shared> = Arc::downgrade(&shared);
         shared.around.controls.on_change(move |values| {
