@@ -216,7 +216,7 @@ impl RawTls {
                         path.display()
                     )));
                 }
-                Some((chain, Secret(pem)))
+                Some((chain, Secret::new(pem)))
             }
             (Some(alone), None) => {
                 return Err(place.invalid(
@@ -476,7 +476,7 @@ fn one_line(file: &Path, text: &str) -> Result<Secret, String> {
             "{shown} has more than one line, expected the password alone"
         ));
     }
-    Ok(Secret(password.to_owned()))
+    Ok(Secret::new(password))
 }
 
 #[cfg(test)]
