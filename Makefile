@@ -10,7 +10,7 @@ BUILT = "$${CARGO_TARGET_DIR:-target}/debug/captiond"
 RELEASE = "$${CARGO_TARGET_DIR:-target}/release/captiond"
 VENV = target/venv
 
-.PHONY: help demo test faults faults-long parity bench bench-search bench-metrics deb default-pack samples install clean
+.PHONY: help demo test faults faults-long fuzz audit soak parity bench bench-search bench-metrics deb default-pack samples install clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -41,6 +41,27 @@ faults: install ## what the daemon must survive, one line for each fault (docs/f
 
 faults-long: ## the same with many more rounds, by hand
 	@CAPTIOND_FAULTS=long $(MAKE) --no-print-directory faults
+
+TIME ?= 60
+FUZZ = mjpeg http_answer pack_manifest realignment datastore mqtt_command tokenizer
+FUZZ_DICTIONARY = mjpeg:jpeg http_answer:http pack_manifest:pack realignment:tensor datastore:tensor mqtt_command:command
+
+fuzz: ## let the fuzzers loose for TIME seconds each (docs/fuzzing.md; needs cargo-fuzz: cargo install cargo-fuzz)
+	@for target in $(FUZZ); do \
+	  words=$$(for pair in $(FUZZ_DICTIONARY); do [ "$${pair%:*}" = $$target ] && echo "-dict=fuzz/dictionaries/$${pair#*:}.dict"; done); \
+	  RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$target -- -max_total_time=$(TIME) -max_len=4096 -timeout=20 -print_final_stats=1 $$words || exit 1; \
+	done
+
+audit: ## licences, sources and known holes of all that is built in (needs cargo-deny, cargo-audit and the network)
+	$(CARGO) deny check licenses bans sources
+	cd fuzz && $(CARGO) deny --config ../deny.toml check licenses bans sources
+	$(CARGO) deny check advisories
+	$(CARGO) audit
+
+MINUTES ?= 120
+soak: ## MINUTES of captions at full speed, watching memory and open files (needs DATA and mosquitto)
+	$(CARGO) build --release --all-features
+	benches/soak $(RELEASE) --pictures "$(PHOTOS)" --minutes $(MINUTES)
 
 parity: ## compare with Pillow, onnxruntime and PyTorch on real pictures (needs DATA)
 	@if [ -d "$(DATA)/flickr8k" ]; then $(MAKE) --no-print-directory measure-parity; else \

@@ -108,6 +108,14 @@ pub trait Describe: Send {
 
     /// Name and version of the model pack, for messages.
     fn pack(&self) -> &str;
+
+    /// The sentence for a caption that may not be said, in the pack's words. Default: English.
+    fn unfamiliar(&self) -> String {
+        Phrases::default().unfamiliar
+    }
+
+    /// What decoding a frame may cost from now on. Default: whoever has no such limit ignores it.
+    fn set_limits(&mut self, _: Limits) {}
 }
 
 /// The real chain, made from a pack.
@@ -396,5 +404,13 @@ impl Describe for Captioner {
 
     fn pack(&self) -> &str {
         &self.label
+    }
+
+    fn unfamiliar(&self) -> String {
+        self.phrases.unfamiliar.clone()
+    }
+
+    fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
     }
 }

@@ -157,6 +157,49 @@ fn a_huge_header_is_refused_before_anything_is_allocated() {
 }
 
 #[test]
+fn what_decoding_takes_is_known_and_bounded_before() {
+    // 8,000 pixels each; bytes at the most expensive moment.
+    let rgb = DynamicImage::ImageRgb8(RgbImage::from_pixel(100, 80, Rgb([9, 90, 200])));
+    let jpeg = encode(rgb.clone(), ImageFormat::Jpeg);
+    // EXIF that says: a quarter turn.
+    let exif =
+        b"\xff\xe1\0\x22Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+    let turned = [&jpeg[..2], exif, &jpeg[2..]].concat();
+    assert_eq!(
+        decode(&turned, Limits::default()).unwrap().dimensions(),
+        (80, 100)
+    );
+    let png = |picture: DynamicImage| encode(picture, ImageFormat::Png);
+    for (name, bytes, takes) in [
+        ("JPEG", jpeg, 24_000),
+        ("turned JPEG", turned, 48_000),
+        ("RGB", png(rgb.clone()), 24_000),
+        ("grey", png(rgb.to_luma8().into()), 32_000),
+        ("RGB with alpha", png(rgb.to_rgba8().into()), 56_000),
+        (
+            "RGB with alpha, 16 bits",
+            png(rgb.to_rgba16().into()),
+            88_000,
+        ),
+    ] {
+        let within = |bytes: u64| Limits {
+            bytes,
+            ..Limits::default()
+        };
+        assert!(decode(&bytes, within(takes)).is_ok(), "{name}");
+        let error = decode(&bytes, within(takes - 1)).unwrap_err();
+        assert!(
+            matches!(error, DecodeError::TooCostly { .. }),
+            "{name}: {error}"
+        );
+        assert!(
+            error.to_string().contains("source.max_decode_bytes"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn truncation_is_noticed_at_every_length() {
     let whole = fs::read(samples().join("sailing_boat_thumbnail.png")).unwrap();
     let jpeg = encode(

@@ -20,7 +20,7 @@ use captiond::daemon::shutdown::Shutdown;
 use captiond::daemon::trigger::demand::DemandFlag;
 use captiond::daemon::trigger::{Trigger, TriggerConfig};
 use captiond::daemon::{self, Counters, Settings, Tally};
-use captiond::frame::FrameQuality;
+use captiond::frame::{FrameQuality, Limits};
 use captiond::publish::message::CaptionMessage;
 use captiond::publish::mqtt::{MqttPublisher, Surroundings};
 use captiond::publish::{Described, PublishError, Publisher};
@@ -513,6 +513,7 @@ fn an_oversized_message_is_refused_before_it_can_break_the_connection() {
         counters: Arc::default(),
         clock: Arc::new(SystemClock::new()),
         shutdown: shutdown.clone(),
+        limits: Limits::default(),
     };
     let publisher = MqttPublisher::start(config, around).unwrap();
     subscriber.wait_for_status("online");

@@ -6,10 +6,11 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use captiond::daemon::clock::SystemClock;
+use captiond::daemon::clock::{Clock, FakeClock, SystemClock};
 use captiond::daemon::config::MqttConfig;
 use captiond::daemon::controls::Controls;
 use captiond::daemon::shutdown::Shutdown;
+use captiond::frame::Limits;
 use captiond::publish::mqtt::{MqttPublisher, Surroundings};
 use captiond::publish::{CameraState, Publisher};
 use serde_json::{Value, json};
@@ -178,8 +179,21 @@ fn unsure_captions_are_kept_back_and_counted() {
         json!({"withheld": true, "confidence": 0.75})
     );
     home.subscriber.settle();
-    for topic in ["/caption", "/caption/text", "/event"] {
+    for topic in ["/caption", "/caption/text"] {
         assert_eq!(home.subscriber.on(topic), [], "{topic}");
+    }
+    // Not silence: that there was a picture, and why nothing is said of it.
+    let events = home.subscriber.on("/event");
+    let events: Vec<_> = events.iter().map(|event| event.json()).collect();
+    assert_eq!(events.len(), 2, "{events:?}");
+    for (event, sequence) in events.iter().zip(1..) {
+        assert_eq!(event["event"], "unsure", "{event}");
+        assert_eq!(event["reason"], "below-minimum", "{event}");
+        assert_eq!(event["caption"], Value::Null, "{event}");
+        assert_eq!(event["spoken"], "I am not sure what this is", "{event}");
+        assert_eq!(event["confidence"], 0.75, "{event}");
+        assert_eq!(event["sequence"], sequence, "{event}");
+        assert!(!event.to_string().contains("wide"), "{event}");
     }
     home.ask("set", json!({"enabled": true, "min_confidence": 0.75}));
     home.image(120);
@@ -344,23 +358,28 @@ fn the_picture_is_published_when_the_configuration_says_so() {
     assert!(home.broker.subscribe().on("/image")[0].retained);
 }
 
-#[test]
-fn the_camera_s_state_is_retained() {
-    let broker = Broker::open();
+/// A publisher alone, with nothing behind it.
+fn publisher(broker: &Broker, clock: Arc<dyn Clock>, shutdown: &Shutdown) -> MqttPublisher {
     let config = MqttConfig {
         port: broker.port,
         ..MqttConfig::new("127.0.0.1", "porch")
     };
-    let shutdown = Shutdown::new();
     let around = Surroundings {
         device: "porch".into(),
         home_assistant: None,
         controls: Controls::default(),
         counters: Arc::default(),
-        clock: Arc::new(SystemClock::new()),
+        clock,
         shutdown: shutdown.clone(),
+        limits: Limits::default(),
     };
-    let publisher = MqttPublisher::start(config, around).unwrap();
+    MqttPublisher::start(config, around).unwrap()
+}
+
+#[test]
+fn the_camera_s_state_is_retained() {
+    let (broker, shutdown) = (Broker::open(), Shutdown::new());
+    let publisher = publisher(&broker, Arc::new(SystemClock::new()), &shutdown);
     let since = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600);
     publisher.camera(&CameraState::ok(since));
     publisher.camera(&CameraState::lost(since, "unplugged"));
@@ -378,6 +397,32 @@ fn the_camera_s_state_is_retained() {
     });
     let late = broker.subscribe();
     assert!(late.on("/camera/status")[0].retained);
+    shutdown.request();
+    publisher.close(Duration::from_secs(30));
+}
+
+#[test]
+fn the_camera_s_state_follows_a_clock_that_is_set_later() {
+    let (broker, shutdown) = (Broker::open(), Shutdown::new());
+    // A board without a battery clock: the date of its last shutdown, until a time server answers.
+    let date = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    let clock = Arc::new(FakeClock::new(date(1_000_000_000)));
+    let publisher = publisher(&broker, Arc::clone(&clock) as Arc<dyn Clock>, &shutdown);
+    publisher.camera(&CameraState::lost(date(1_000_000_000), "unplugged"));
+    let subscriber = broker.subscribe();
+    let told = |since: &str| {
+        until(since, || {
+            let newest = subscriber.on("/camera/status").pop()?.json();
+            (newest["since"] == since).then_some(())
+        });
+    };
+    told("2001-09-09T01:46:40.000Z");
+    clock.advance(Duration::from_secs(60));
+    // 60 seconds have passed since, whatever the date.
+    clock.set_wall(date(1_800_000_060));
+    told("2027-01-15T08:00:00.000Z");
+    clock.set_wall(date(1_000_000_060));
+    told("2001-09-09T01:46:40.000Z");
     shutdown.request();
     publisher.close(Duration::from_secs(30));
 }

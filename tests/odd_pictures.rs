@@ -343,6 +343,7 @@ fn flipped_bits_never_panic() {
         let limits = Limits {
             side: 4000,
             pixels: 4_000_000,
+            ..Limits::default()
         };
         for at in 0..bytes.len() {
             for bit in [0, 3, 7] {

@@ -146,6 +146,8 @@ fn the_watchdog_is_fed_by_the_main_process_and_reload_is_hangup() {
         "ProcSubset=all",
         // The daemon ends its helpers itself.
         "KillMode=mixed",
+        // A picture or a pack that is too much ends the daemon alone.
+        "MemoryMax=80%",
     ] {
         assert!(
             unit.lines().any(|found| found == line),

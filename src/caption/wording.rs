@@ -135,6 +135,8 @@ pub enum Reason {
     /// The frame is good, but the confidence is too low.
     #[default]
     Unfamiliar,
+    /// The confidence is below the least one that is wanted (`min_confidence`).
+    BelowMinimum,
 }
 
 impl From<Flaw> for Reason {
@@ -157,6 +159,7 @@ impl Reason {
             Self::Blurred => "blurred",
             Self::Covered => "covered",
             Self::Unfamiliar => "unfamiliar",
+            Self::BelowMinimum => "below-minimum",
         }
     }
 }
@@ -230,7 +233,7 @@ pub fn spoken(
             Reason::BlownOut => &phrases.blown_out,
             Reason::Blurred => &phrases.blurred,
             Reason::Covered => &phrases.covered,
-            Reason::Unfamiliar => &phrases.unfamiliar,
+            Reason::Unfamiliar | Reason::BelowMinimum => &phrases.unfamiliar,
         }
         .clone(),
     }

@@ -80,7 +80,9 @@ pub fn run(
         .context("can't set up the handler of SIGUSR2")?;
 
     let pack = args.pack.as_deref().or(config.pack.as_deref());
-    let describe = load(pack, config.confidence)?;
+    let limits = config.source.limits();
+    let mut describe = load(pack, config.confidence)?;
+    describe.set_limits(limits);
     if shutdown.requested() {
         return Ok(ExitCode::SUCCESS);
     }
@@ -117,6 +119,7 @@ pub fn run(
             counters: Arc::clone(&counters),
             clock: Arc::clone(&clock),
             shutdown: shutdown.clone(),
+            limits,
         };
         let publisher =
             MqttPublisher::start(mqtt, around).context("can't start the MQTT threads")?;
@@ -141,7 +144,9 @@ pub fn run(
     }
     // A frame that waited for longer is what a camera saw before it stalled.
     let max_age = (!source.every_frame_counts()).then_some(config.source.live.stall_after);
-    let trigger = Trigger::new(config.trigger, Arc::clone(&clock)).with_max_age(max_age);
+    let trigger = Trigger::new(config.trigger, Arc::clone(&clock))
+        .with_max_age(max_age)
+        .with_limits(limits);
     tracing::info!(
         device = config.device,
         pack = describe.pack(),
@@ -217,7 +222,9 @@ impl Reload {
     ) -> anyhow::Result<Box<dyn Describe>> {
         let new = Config::load(&self.args.config, self.args.stdout)?;
         let pack = self.args.pack.as_deref().or(new.pack.as_deref());
-        let describe = load(pack, new.confidence)?;
+        let mut describe = load(pack, new.confidence)?;
+        // Of the source that is running: a changed one is for the next start.
+        describe.set_limits(self.running.source.limits());
         // Nothing fails from here on. Without `..`, so that no new section is forgotten here.
         let Config {
             pack,

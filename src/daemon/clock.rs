@@ -11,14 +11,48 @@ use std::time::{Duration, Instant, SystemTime};
 use super::bell::Bell;
 use super::shutdown::Shutdown;
 
-/// Files whose presence says that a time server has set the wall clock since the start:
+/// systemd-timesyncd's folder below `/run`, which is there where it runs.
+const TIMESYNC: &str = "systemd/timesync";
+
+/// Files below `/run` whose presence says that a time server has set the wall clock since the start:
 /// systemd-timesyncd makes the first; the second comes from captiond-clock.service (`systemd/`),
 /// which waits for any other client. The kernel's own flag would need adjtimex(2), which the unit's
 /// ProtectClock= forbids.
-pub const SYNCHRONISED: [&str; 2] = [
-    "/run/systemd/timesync/synchronized",
-    "/run/captiond-clock/synchronised",
+const SYNCHRONISED: [&str; 2] = [
+    "systemd/timesync/synchronized",
+    "captiond-clock/synchronised",
 ];
+
+/// This program was written in 2026: a clock that is earlier is not set.
+const WRITTEN: Duration = Duration::from_secs(1_767_225_600);
+
+/// What is known of the date. The one rule for all who need to know: messages say whether it's
+/// [`Trust::Set`], quiet hours hold unless it's [`Trust::Wrong`], `captiond check` says which it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// A time server has set it since the start.
+    Set,
+    /// Nobody says that it's right, and nothing that it's wrong: a battery clock, or a client of time servers
+    /// that nobody has told us of.
+    Unknown,
+    /// It's from before this program was written, or systemd-timesyncd runs and hasn't set it yet.
+    Wrong,
+}
+
+/// What is known of the date `wall`; `run` is `/run`.
+#[must_use]
+pub fn trust(wall: SystemTime, run: &Path) -> Trust {
+    let since = wall.duration_since(SystemTime::UNIX_EPOCH);
+    if since.unwrap_or_default() < WRITTEN {
+        Trust::Wrong
+    } else if SYNCHRONISED.iter().any(|file| run.join(file).exists()) {
+        Trust::Set
+    } else if run.join(TIMESYNC).exists() {
+        Trust::Wrong
+    } else {
+        Trust::Unknown
+    }
+}
 
 /// Where the daemon gets its time from.
 pub trait Clock: Debug + Send + Sync {
@@ -28,8 +62,13 @@ pub trait Clock: Debug + Send + Sync {
     /// The date, for messages. May jump both ways.
     fn wall(&self) -> SystemTime;
 
+    /// What is known of that date.
+    fn trust(&self) -> Trust;
+
     /// Whether the date is known to be right: a time server has set it since the start.
-    fn synchronised(&self) -> bool;
+    fn synchronised(&self) -> bool {
+        self.trust() == Trust::Set
+    }
 
     /// Waits, but no longer than until a shutdown is asked for; true if it was.
     fn wait(&self, duration: Duration, shutdown: &Shutdown) -> bool;
@@ -69,8 +108,8 @@ impl Clock for SystemClock {
         SystemTime::now()
     }
 
-    fn synchronised(&self) -> bool {
-        SYNCHRONISED.iter().any(|file| Path::new(file).exists())
+    fn trust(&self) -> Trust {
+        trust(self.wall(), Path::new("/run"))
     }
 
     fn wait(&self, duration: Duration, shutdown: &Shutdown) -> bool {
@@ -172,8 +211,13 @@ impl Clock for FakeClock {
         self.lock().wall
     }
 
-    fn synchronised(&self) -> bool {
-        self.lock().synchronised
+    /// Set by [`FakeClock::set_wall`], whatever the date.
+    fn trust(&self) -> Trust {
+        let now = self.lock();
+        match now.synchronised {
+            true => Trust::Set,
+            false => trust(now.wall, Path::new("/dev/null")),
+        }
     }
 
     fn wait(&self, duration: Duration, shutdown: &Shutdown) -> bool {
@@ -202,6 +246,25 @@ mod tests {
         assert_eq!(clock.monotonic(), Duration::from_secs(3600));
         shutdown.request();
         assert!(clock.wait(Duration::from_secs(1), &shutdown));
+    }
+
+    #[test]
+    fn a_date_is_trusted_by_one_rule() {
+        let run = tempfile::tempdir().unwrap();
+        let (early, good) = (SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + WRITTEN);
+        let of = |wall| trust(wall, run.path());
+        assert_eq!((of(early), of(good)), (Trust::Wrong, Trust::Unknown));
+        assert_eq!(of(early - Duration::from_secs(1)), Trust::Wrong);
+        // timesyncd is there and knows better than the date.
+        std::fs::create_dir_all(run.path().join(TIMESYNC)).unwrap();
+        assert_eq!(of(good), Trust::Wrong);
+        for file in SYNCHRONISED {
+            let file = run.path().join(file);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(&file, "").unwrap();
+            assert_eq!((of(early), of(good)), (Trust::Wrong, Trust::Set));
+            std::fs::remove_file(&file).unwrap();
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod log_limit;
 pub mod newest;
 pub mod reload;
 pub mod run;
+pub mod secret;
 pub mod shutdown;
 pub mod trigger;
 

@@ -10,6 +10,7 @@ use signal_hook::iterator::Signals;
 
 use super::life::Life;
 use crate::captioner::{Describe, Description};
+use crate::frame::Limits;
 use crate::source::Frame;
 
 /// The next chain, once it's loaded. Clones share it.
@@ -48,6 +49,14 @@ impl Describe for Reloading {
 
     fn pack(&self) -> &str {
         self.current.pack()
+    }
+
+    fn unfamiliar(&self) -> String {
+        self.current.unfamiliar()
+    }
+
+    fn set_limits(&mut self, limits: Limits) {
+        self.current.set_limits(limits);
     }
 }
 

@@ -260,7 +260,8 @@ impl Pipeline {
             let published = self.caption(&frame, reason, sequence + 1, &mut limit);
             self.settings.trigger.end();
             sequence += u64::from(published);
-            self.settings.life.progress(sequence);
+            let captioned = self.settings.counters.tally().captioned;
+            self.settings.life.progress(captioned);
         }
     }
 
@@ -351,7 +352,7 @@ impl Pipeline {
         }
     }
 
-    /// Captions one frame; false if nothing was published of it.
+    /// Captions one frame; false if nothing was said of it, not even that it is withheld.
     fn caption(
         &mut self,
         frame: &Frame,
@@ -400,8 +401,16 @@ impl Pipeline {
         if confidence < self.settings.controls.values().min_confidence {
             counters.withheld();
             tracing::debug!(origin = frame.origin, confidence, "caption withheld");
+            let unfamiliar = self.describe.unfamiliar();
+            message.withhold(&unfamiliar);
+            for publisher in &self.publishers {
+                if let Err(error) = publisher.unsure(&message) {
+                    let text = format!("{}: event not published: {error}", publisher.name());
+                    warn(limit, &*self.clock, &text);
+                }
+            }
             answer(Described::Withheld { confidence });
-            return false;
+            return true;
         }
         for publisher in &self.publishers {
             let published = publisher.publish(&message);

@@ -3,9 +3,12 @@
 use std::io::Cursor;
 
 use image::{
-    DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage,
+    ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage,
     error::{ImageError, LimitErrorKind},
+    metadata::Orientation,
 };
+
+use super::jpeg;
 
 /// What a picture may cost.
 #[derive(Debug, Clone, Copy)]
@@ -14,13 +17,21 @@ pub struct Limits {
     pub side: u32,
     /// Pixels in all. Default: 50 million (a 48-megapixel phone photograph fits).
     pub pixels: u64,
+    /// Bytes of memory while decoding. Default: 600 million, which is no further limit: 12 bytes for each of
+    /// that many pixels. The daemon's own is [`DAEMON_BYTES`].
+    pub bytes: u64,
 }
+
+/// What decoding may take in the daemon unless `source.max_decode_bytes` says otherwise: a board of 512 MB has
+/// so much beside the model, and a JPEG of 50 million pixels fits.
+pub const DAEMON_BYTES: u64 = 160 << 20;
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             side: 16_384,
             pixels: 50_000_000,
+            bytes: 600_000_000,
         }
     }
 }
@@ -47,6 +58,23 @@ pub enum DecodeError {
         side: u32,
         /// The limit in all.
         pixels: u64,
+    },
+    /// More memory than the limit, from the header alone.
+    #[error(
+        "{width} x {height} pixels of {bits} bits take {needed} MB to decode, at most {most} MB; scale it down \
+         first, or raise source.max_decode_bytes where there is so much memory"
+    )]
+    TooCostly {
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+        /// Bits of a pixel, alpha included.
+        bits: u16,
+        /// Millions of bytes while decoding.
+        needed: u64,
+        /// The limit, in millions of bytes.
+        most: u64,
     },
     /// The data ends early or is damaged.
     #[error("damaged or cut off {format}: {reason}")]
@@ -104,9 +132,48 @@ pub fn decode(bytes: &[u8], limits: Limits) -> Result<RgbImage, DecodeError> {
     let (width, height) = decoder.dimensions();
     check_size(width, height, limits)?;
     let orientation = decoder.orientation().map_err(damaged)?;
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(damaged)?;
+    let needed = cost(&decoder, orientation, bytes, format);
+    if needed > limits.bytes {
+        return Err(DecodeError::TooCostly {
+            width,
+            height,
+            bits: decoder.color_type().bits_per_pixel(),
+            needed: needed.div_ceil(1_000_000),
+            most: limits.bytes / 1_000_000,
+        });
+    }
+    let picture = DynamicImage::from_decoder(decoder).map_err(damaged)?;
+    // Turned as 8-bit RGB: 16-bit RGBA twice over would be the most expensive moment of all.
+    let mut picture = DynamicImage::ImageRgb8(picture.into_rgb8());
     picture.apply_orientation(orientation);
     Ok(picture.into_rgb8())
+}
+
+/// Bytes at the most expensive moment: the pixels as they are decoded beside their 8-bit RGB, or that beside
+/// its turned copy; for a progressive JPEG all coefficients beside the pixels.
+fn cost(
+    decoder: &impl ImageDecoder,
+    orientation: Orientation,
+    bytes: &[u8],
+    format: ImageFormat,
+) -> u64 {
+    let (width, height) = decoder.dimensions();
+    let pixels = u64::from(width) * u64::from(height);
+    let decoded = decoder.total_bytes();
+    let rgb = pixels * 3;
+    let converted = match decoder.color_type() {
+        ColorType::Rgb8 => decoded,
+        _ => decoded + rgb,
+    };
+    let turned = match orientation {
+        Orientation::NoTransforms => rgb,
+        _ => 2 * rgb,
+    };
+    let coefficients = match format {
+        ImageFormat::Jpeg => jpeg::coefficients(bytes, pixels),
+        _ => 0,
+    };
+    converted.max(turned).max(decoded + coefficients)
 }
 
 fn check_size(width: u32, height: u32, limits: Limits) -> Result<(), DecodeError> {
@@ -172,28 +239,11 @@ fn limit_error(
 /// only in the picture's own: the thumbnail in an EXIF segment has an end marker too.
 fn ends_like_a_jpeg(bytes: &[u8]) -> bool {
     const TAIL: usize = 64 * 1024;
-    let Some(scan) = first_scan(bytes) else {
+    let Some(scan) = jpeg::first_scan(bytes) else {
         return false;
     };
     let tail = &bytes[scan.max(bytes.len().saturating_sub(TAIL))..];
     tail.windows(2).any(|pair| pair == [0xff, 0xd9])
-}
-
-/// Where the segments before the first scan end; `None` when the bytes end within them.
-fn first_scan(bytes: &[u8]) -> Option<usize> {
-    let mut at = 2;
-    loop {
-        match (bytes.get(at)?, bytes.get(at + 1)?) {
-            (0xff, 0xff) => at += 1,
-            (0xff, 0x01 | 0xd0..=0xd8) => at += 2,
-            (0xff, marker) if !matches!(marker, 0x00 | 0xd9 | 0xda) => {
-                let length = u16::from_be_bytes([*bytes.get(at + 2)?, *bytes.get(at + 3)?]);
-                at += 2 + usize::from(length);
-            }
-            // The scan, or nothing that a segment starts with: the decoder will say what.
-            _ => return Some(at),
-        }
-    }
 }
 
 fn first_bytes(bytes: &[u8]) -> String {

@@ -2,7 +2,8 @@
 //! enough to be captioned.
 
 mod decode;
+pub mod jpeg;
 mod quality;
 
-pub use decode::{DecodeError, Limits, decode};
+pub use decode::{DAEMON_BYTES, DecodeError, Limits, decode};
 pub use quality::{Flaw, FrameQuality, QualityError};

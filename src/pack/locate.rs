@@ -11,8 +11,8 @@ use super::PackError;
 const INSTALLED: &str = "/usr/share/captiond/models/default";
 
 /// Finds the default pack: `$CAPTIOND_PACK`, then `models/default` in a folder above the program
-/// (a build inside a checkout, or an unpacked archive), the installed place, and the checkout that
-/// the program was built from.
+/// (a build inside a checkout, or an unpacked archive), the installed place, and for a debug build the
+/// checkout that it was built from: on another machine that path may be anybody's.
 ///
 /// # Errors
 /// [`PackError::NoDefault`] names every place that was looked at.
@@ -27,11 +27,11 @@ pub fn default_pack() -> Result<PathBuf, PackError> {
         .skip(1)
         .take(5)
         .map(|folder| folder.join("models/default"));
+    let checkout = cfg!(debug_assertions)
+        .then(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("models/default"));
     let places: Vec<PathBuf> = above
-        .chain([
-            PathBuf::from(INSTALLED),
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("models/default"),
-        ])
+        .chain([PathBuf::from(INSTALLED)])
+        .chain(checkout)
         .collect();
     match places
         .iter()

@@ -4,7 +4,8 @@ use std::time::SystemTime;
 
 use serde_json::json;
 
-use super::message::{SCHEMA, time_stamp};
+use super::message::SCHEMA;
+use super::topics::time_stamp;
 use crate::daemon::clock::Clock;
 use crate::source::state::{self, Report};
 

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::message::Topics;
+use super::topics::{Topics, time_stamp};
 use crate::daemon::controls::{Detail, Values};
 
 /// Larger payloads aren't looked at.
@@ -293,7 +293,7 @@ fn parse_request(name: &str, payload: &[u8], wall: SystemTime) -> Result<Request
             let problem = format!(
                 "`time` is {} s from the device's clock, which says {}; at most {} s",
                 apart.as_secs(),
-                super::message::time_stamp(wall),
+                time_stamp(wall),
                 STALE.as_secs()
             );
             return Err(reject(Reason::Stale, id, problem));

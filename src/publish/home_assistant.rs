@@ -8,7 +8,8 @@
 use serde_json::{Value, json};
 
 use super::commands::{PRESS, SETTINGS};
-use super::message::{OFFLINE, ONLINE, Topics};
+use super::message::{OFFLINE, ONLINE};
+use super::topics::Topics;
 
 /// What [`super::message::EventMessage`] may have as its `event`: the hub refuses others.
 const EVENTS: [&str; 2] = ["caption", "unsure"];

@@ -1,10 +1,11 @@
-//! Topics and messages; `docs/mqtt.md` is their description for subscribers.
+//! Messages; `docs/mqtt.md` is their description for subscribers.
 
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use crate::caption::wording::Verdict;
+use super::topics::time_stamp;
+use crate::caption::wording::{Reason, Verdict};
 use crate::captioner::{Description, Neighbour, StageTimes};
 use crate::daemon::controls::Detail;
 use crate::frame::FrameQuality;
@@ -18,67 +19,6 @@ pub const SCHEMA: u32 = 2;
 pub const ONLINE: &str = "online";
 /// Payload of the status topic otherwise (from us at the end, or the last will).
 pub const OFFLINE: &str = "offline";
-
-/// The topics of one device.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Topics {
-    /// `<prefix>/<device>/`, which all of them begin with.
-    pub base: String,
-    /// Retained: [`ONLINE`] or [`OFFLINE`].
-    pub status: String,
-    /// Retained: the newest [`CaptionMessage`].
-    pub caption: String,
-    /// Retained: what may be said of the newest picture, at most [`TEXT_CHARACTERS`] long.
-    pub caption_text: String,
-    /// Never retained: an [`EventMessage`] for each frame that was described.
-    pub event: String,
-    /// Retained: the newest captioned picture, JPEG.
-    pub image: String,
-    /// Retained: whether the camera works.
-    pub camera_status: String,
-    /// Retained: what the daemon counts.
-    pub health: String,
-    /// A press asks for a caption of the next frame.
-    pub describe: String,
-}
-
-impl Topics {
-    /// The topics below `<prefix>/<device>/`.
-    #[must_use]
-    pub fn new(prefix: &str, device: &str) -> Self {
-        let base = format!("{prefix}/{device}/");
-        let topic = |name| format!("{base}{name}");
-        Self {
-            status: topic("status"),
-            caption: topic("caption"),
-            caption_text: topic("caption/text"),
-            event: topic("event"),
-            image: topic("image"),
-            camera_status: topic("camera/status"),
-            health: topic("health"),
-            describe: topic("describe"),
-            base,
-        }
-    }
-
-    /// Where a setting is changed.
-    #[must_use]
-    pub fn set(&self, setting: &str) -> String {
-        format!("{}{setting}/set", self.base)
-    }
-
-    /// Retained: where a setting's value stands.
-    #[must_use]
-    pub fn state(&self, setting: &str) -> String {
-        format!("{}{setting}/state", self.base)
-    }
-
-    /// Never retained: the answers to `request/<name>`.
-    #[must_use]
-    pub fn response(&self, request: &str) -> String {
-        format!("{}response/{request}", self.base)
-    }
-}
 
 /// What the topic `caption/text` holds at most: a home hub takes a longer state for `unknown`.
 pub const TEXT_CHARACTERS: usize = 255;
@@ -227,6 +167,17 @@ impl<'a> CaptionMessage<'a> {
         })
     }
 
+    /// Takes the caption out, for a confidence below `min_confidence`; `spoken` stands in its place. A reason
+    /// that there was before stays.
+    pub fn withhold(&mut self, spoken: &'a str) {
+        if self.verdict.reason().is_none() {
+            self.verdict = Verdict::Unsure(Reason::BelowMinimum);
+            self.spoken = spoken;
+        }
+        self.caption = None;
+        self.alternatives = &[];
+    }
+
     /// The event that goes with this caption; [`Detail::Long`] adds the alternatives.
     #[must_use]
     pub fn event(&self, detail: Detail) -> EventMessage<'_> {
@@ -251,21 +202,9 @@ impl<'a> CaptionMessage<'a> {
     }
 }
 
-/// RFC 3339 in UTC with milliseconds. A date that this format can't show (a clock that was set to
-/// nonsense) becomes the epoch instead of a panic.
-pub(super) fn time_stamp(time: SystemTime) -> String {
-    let year_10000 = Duration::from_secs(253_402_300_800);
-    let shown = match time.duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(since) if since < year_10000 => time,
-        _ => SystemTime::UNIX_EPOCH,
-    };
-    humantime::format_rfc3339_millis(shown).to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::caption::wording::Reason;
     use crate::source::Pixels;
     use serde_json::json;
 

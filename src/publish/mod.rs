@@ -17,6 +17,7 @@ mod outbox;
 mod picture;
 mod spool;
 pub mod stdout;
+pub mod topics;
 
 pub use camera::{CameraCondition, CameraState};
 
@@ -73,6 +74,15 @@ pub trait Publisher: Send + Sync {
     /// # Errors
     /// When the message can't be taken; a connection that is down is no error.
     fn publish(&self, message: &CaptionMessage<'_>) -> Result<(), PublishError>;
+
+    /// Is told of a picture whose caption is withheld, its confidence being below `min_confidence`: `message`
+    /// has no caption. By default nobody is told.
+    ///
+    /// # Errors
+    /// As [`Publisher::publish`].
+    fn unsure(&self, _message: &CaptionMessage<'_>) -> Result<(), PublishError> {
+        Ok(())
+    }
 
     /// Takes the picture that a caption was made of, for those that show it. By default it goes
     /// nowhere.

@@ -5,27 +5,29 @@ use image::imageops::FilterType;
 use image::{DynamicImage, RgbImage};
 
 use super::PublishError;
-use crate::frame::{self, Limits};
+use crate::frame::{self, Limits, jpeg::without_metadata};
 use crate::source::{Frame, Pixels};
 
 /// Longest side and quality of a picture that had to be encoded here: tried in this order.
 const SMALLER: [(u32, u8); 3] = [(1280, 80), (640, 75), (320, 60)];
 
-/// The frame as JPEG of at most `limit` bytes: the camera's own bytes if they are, else scaled down
-/// and encoded. It costs a decoding then, so small frames are the cheap ones.
+/// The frame as JPEG of at most `limit` bytes: the camera's own picture if it is, without what the camera wrote
+/// beside it (place, serial number), else scaled down and encoded. It costs a decoding then, so small
+/// frames are the cheap ones.
 ///
 /// # Errors
 /// When the frame is no picture, or can't be made small enough.
-pub(super) fn jpeg(frame: &Frame, limit: usize) -> Result<Vec<u8>, PublishError> {
+pub(super) fn jpeg(frame: &Frame, limit: usize, limits: Limits) -> Result<Vec<u8>, PublishError> {
     let failed = |reason: String| PublishError::Picture(format!("{}: {reason}", frame.origin));
     let decoded;
     let pixels: &RgbImage = match &frame.pixels {
-        Pixels::Encoded(bytes) if bytes.len() <= limit && bytes.starts_with(&[0xFF, 0xD8]) => {
-            return Ok(bytes.clone());
-        }
         Pixels::Encoded(bytes) => {
-            decoded = frame::decode(bytes, Limits::default())
-                .map_err(|error| failed(error.to_string()))?;
+            // Larger files may become small enough, but hardly by so much.
+            let own = (bytes.len() <= 2 * limit).then(|| without_metadata(bytes));
+            if let Some(own) = own.flatten().filter(|own| own.len() <= limit) {
+                return Ok(own);
+            }
+            decoded = frame::decode(bytes, limits).map_err(|error| failed(error.to_string()))?;
             &decoded
         }
         Pixels::Rgb(pixels) => pixels,
@@ -77,11 +79,23 @@ mod tests {
         })
     }
 
+    fn small_enough(pixels: Pixels, limit: usize) -> Result<Vec<u8>, PublishError> {
+        jpeg(&frame(pixels), limit, Limits::default())
+    }
+
     #[test]
-    fn a_cameras_own_jpeg_is_left_alone() {
+    fn a_cameras_own_jpeg_is_passed_on_without_what_it_wrote_beside_it() {
         let bytes = encode(&noise(64, 48), 64, 90).unwrap();
-        let found = jpeg(&frame(Pixels::Encoded(bytes.clone())), 1 << 18).unwrap();
-        assert_eq!(found, bytes);
+        let found = small_enough(Pixels::Encoded(bytes.clone()), 1 << 18).unwrap();
+        let pixels = |bytes: &[u8]| image::load_from_memory(bytes).unwrap();
+        assert_eq!(pixels(&found), pixels(&bytes));
+        let place = b"52.5 N 13.4 E";
+        let comment = [&[0xFF, 0xFE, 0, 15], &place[..]].concat();
+        let placed = [&bytes[..2], &comment, &bytes[2..], place].concat();
+        assert_eq!(
+            small_enough(Pixels::Encoded(placed), 1 << 18).unwrap(),
+            found
+        );
     }
 
     #[test]
@@ -92,7 +106,7 @@ mod tests {
             .write_to(&mut std::io::Cursor::new(&mut png), image::ImageFormat::Png)
             .unwrap();
         for pixels in [Pixels::Encoded(png), Pixels::Rgb(picture)] {
-            let bytes = jpeg(&frame(pixels), 200_000).unwrap();
+            let bytes = small_enough(pixels, 200_000).unwrap();
             assert!(bytes.len() <= 200_000 && bytes.starts_with(&[0xFF, 0xD8]));
             let shown = image::load_from_memory(&bytes).unwrap();
             let (width, height) = (shown.width(), shown.height());
@@ -102,7 +116,7 @@ mod tests {
 
     #[test]
     fn what_is_no_picture_or_stays_too_large_is_told() {
-        let text = |pixels, limit| jpeg(&frame(pixels), limit).unwrap_err().to_string();
+        let text = |pixels, limit| small_enough(pixels, limit).unwrap_err().to_string();
         let error = text(Pixels::Encoded(b"GIF89a".to_vec()), 1 << 18);
         assert!(error.contains("porch.jpg"), "{error}");
         let error = text(Pixels::Rgb(noise(400, 300)), 1000);

@@ -189,7 +189,7 @@ fn keep_tail(stderr: ChildStderr, kept: &Mutex<VecDeque<String>>) {
             Ok(0) | Err(_) => return,
             Ok(_) => {}
         }
-        let line = String::from_utf8_lossy(&line).trim().to_owned();
+        let line = without_passwords(String::from_utf8_lossy(&line).trim());
         if line.is_empty() {
             continue;
         }
@@ -202,10 +202,53 @@ fn keep_tail(stderr: ChildStderr, kept: &Mutex<VecDeque<String>>) {
     }
 }
 
+/// A line without what may be a password in an address of it: a user before the host, and a query. ffmpeg
+/// repeats the address that it was given, and these lines are logged and published.
+fn without_passwords(line: &str) -> String {
+    let mut shown = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(at) = rest.find("://") {
+        let (before, address) = rest.split_at(at + 3);
+        shown += before;
+        let end = address
+            .find(|c: char| c.is_whitespace() || "\"'`<>|".contains(c))
+            .unwrap_or(address.len());
+        let (address, after) = address.split_at(end);
+        let plain = address.split('?').next().unwrap_or_default();
+        shown += plain.rsplit_once('@').map_or(plain, |(_, host)| host);
+        rest = after;
+    }
+    shown + rest
+}
+
 fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit code {code}"),
         (None, Some(signal)) => format!("killed by signal {signal}"),
         (None, None) => status.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_password_of_an_address_is_kept() {
+        for (line, shown) in [
+            ("rtsp://me:secret@cam/x: 401", "rtsp://cam/x: 401"),
+            (
+                "open 'rtsp://me:se@cret@cam:554/x?y=secret'!",
+                "open 'rtsp://cam:554/x'!",
+            ),
+            (
+                "http://cam/?pwd=secret http://a:secret@b",
+                "http://cam/ http://b",
+            ),
+            ("no address: me@home, a://", "no address: me@home, a://"),
+            ("", ""),
+        ] {
+            assert_eq!(without_passwords(line), shown);
+        }
     }
 }

@@ -7,9 +7,12 @@ use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+
+use rustix::fs::OFlags;
 
 use super::state::{CameraState, StateCell};
 use super::{Frame, FrameSource, Pixels, SourceError};
@@ -156,11 +159,19 @@ impl FolderSource {
             origin: path.display().to_string(),
             reason,
         };
-        let file = match File::open(&path) {
+        // A named pipe that was put in since the poll would block here until somebody writes to it.
+        let opened = File::options()
+            .read(true)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+            .open(&path);
+        let file = match opened {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(bad(format!("can't be opened: {error}"))),
         };
+        if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+            return Err(bad("it is no file any more".into()));
+        }
         let mut bytes = Vec::new();
         file.take(MAX_FILE + 1)
             .read_to_end(&mut bytes)
@@ -338,6 +349,17 @@ mod tests {
         assert!(error.to_string().contains("empty.png"), "{error}");
         assert!(error.to_string().contains("0 bytes"), "{error}");
         assert_eq!(source.next_frame(&shutdown).unwrap(), None);
+    }
+
+    #[test]
+    fn a_pipe_that_was_put_in_after_the_poll_does_not_block() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let folder = tempfile::tempdir().unwrap();
+        let (source, _) = watch(folder.path(), Existing::Caption, |_, _| ());
+        let pipe = folder.path().join("pipe.jpg");
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let error = source.read(&"pipe.jpg".into()).unwrap_err();
+        assert!(error.to_string().contains("no file any more"), "{error}");
     }
 
     #[test]

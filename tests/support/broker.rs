@@ -73,6 +73,19 @@ impl Broker {
         broker
     }
 
+    /// Keeps its messages in this folder, and finds them there at its next start. What it has in memory it
+    /// writes after each change.
+    pub fn keeping(folder: &Path) -> Self {
+        let place = folder.display();
+        Self::start(
+            free_port(),
+            &format!(
+                "allow_anonymous true\npersistence true\npersistence_location {place}/\n\
+                 autosave_on_changes true\nautosave_interval 1\n"
+            ),
+        )
+    }
+
     /// With these lines in its configuration too.
     pub fn start(port: u16, config: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -83,7 +96,7 @@ impl Broker {
             format!(
                 // Started by root it would become another user, who can't read these files.
                 // It forwards a message before it acknowledges it, as long as no window is full.
-                "user root\nlistener {port} 127.0.0.1\npersistence false\n\
+                "user root\nlistener {port} 127.0.0.1\n\
                  max_inflight_messages 0\nlog_dest file {}\nlog_type all\n{config}",
                 log.display()
             ),
@@ -121,6 +134,12 @@ impl Broker {
 
     /// SIGKILL.
     pub fn kill(self) {}
+
+    /// SIGTERM: it writes what it keeps.
+    pub fn stop(mut self) {
+        self.signal(Signal::TERM);
+        until("mosquitto ends", || self.child.try_wait().unwrap());
+    }
 
     pub fn thaw(&self) {
         self.signal(Signal::CONT);

@@ -15,6 +15,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) fn check(config: &MqttConfig) -> Check {
     let address = address(config);
     match connect(config) {
+        Ok(()) if config.password_is_open() => Check::warning(
+            NAME,
+            format!("{address} lets us in; the password goes over the network for all to read"),
+            "add [mqtt.tls]",
+        ),
         Ok(()) => Check::ok(
             NAME,
             match &config.username {

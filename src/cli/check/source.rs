@@ -11,7 +11,7 @@ use crate::cli::run::open;
 use crate::daemon::clock::Clock;
 use crate::daemon::config::{FolderConfig, SourceConfig, SourceKind};
 use crate::daemon::shutdown::Shutdown;
-use crate::frame::{self, Limits};
+use crate::frame;
 use crate::source::{Pixels, SourceError};
 
 const NAME: &str = "source";
@@ -68,6 +68,7 @@ fn of_folder(config: &FolderConfig) -> Check {
 fn first_frame(config: &SourceConfig, clock: &Arc<dyn Clock>) -> Check {
     let mut source = open(config, clock);
     let origin = source.origin().to_owned();
+    let limits = config.limits();
     let shutdown = Shutdown::new();
     let asked = shutdown.clone();
     let (sender, frames) = channel();
@@ -92,7 +93,7 @@ fn first_frame(config: &SourceConfig, clock: &Arc<dyn Clock>) -> Check {
                 let decoded = match frame.pixels {
                     Pixels::Rgb(picture) => Ok(picture.dimensions()),
                     Pixels::Encoded(bytes) => {
-                        frame::decode(&bytes, Limits::default()).map(|picture| picture.dimensions())
+                        frame::decode(&bytes, limits).map(|picture| picture.dimensions())
                     }
                 };
                 break match decoded {

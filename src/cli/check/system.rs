@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
 
 use super::Check;
-use crate::daemon::clock::Clock;
+use crate::daemon::clock::{Clock, Trust};
 use crate::daemon::config::Config;
 
 /// The folder that systemd makes for the daemon.
@@ -16,9 +16,6 @@ const STATE: &str = "/var/lib/captiond";
 const MIB: u64 = 1 << 20;
 const FULL: u64 = 20 * MIB;
 const NEARLY_FULL: u64 = 200 * MIB;
-
-/// 2026-01-01: this program is younger, so an earlier date is wrong.
-const EARLIEST: Duration = Duration::from_secs(1_767_225_600);
 
 pub(super) fn permissions(file: &Path, config: &Config) -> Check {
     const NAME: &str = "permissions";
@@ -97,12 +94,14 @@ pub(super) fn clock(clock: &dyn Clock) -> Check {
     };
     let todo = "connect the device to a network with a time server (timedatectl); captions are right \
                 without it, only their `time` isn't. For chrony or ntpd enable captiond-clock.service";
-    if clock.synchronised() {
-        Check::ok(NAME, format!("{shown}, set by a time server"))
-    } else if since.is_ok_and(|since| since >= EARLIEST) {
-        Check::warning(NAME, format!("{shown}, not known to be right"), todo)
-    } else {
-        Check::warning(NAME, format!("{shown}, which is wrong"), todo)
+    match clock.trust() {
+        Trust::Set => Check::ok(NAME, format!("{shown}, set by a time server")),
+        Trust::Unknown => Check::warning(NAME, format!("{shown}, not known to be right"), todo),
+        Trust::Wrong => Check::warning(
+            NAME,
+            format!("{shown}, which is wrong, or not set yet by systemd-timesyncd"),
+            todo,
+        ),
     }
 }
 
@@ -174,7 +173,7 @@ mod tests {
     fn a_clock_that_nobody_has_set_is_a_warning() {
         let early = FakeClock::new(SystemTime::UNIX_EPOCH);
         assert!(clock(&early).found.contains("which is wrong"));
-        let late = FakeClock::new(SystemTime::UNIX_EPOCH + 2 * EARLIEST);
+        let late = FakeClock::new(SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000));
         assert_eq!(clock(&late).state, State::Warning);
         assert!(clock(&late).found.contains("not known to be right"));
         late.set_wall(late.wall());

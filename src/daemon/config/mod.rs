@@ -14,8 +14,10 @@ use self::check::Raw;
 pub use self::mqtt::{HomeAssistantConfig, MqttConfig, OutboxConfig, TlsConfig};
 pub use self::speech::{SpeechConfig, Via};
 use super::controls::Values;
+pub use super::secret::Secret;
 use super::trigger::TriggerConfig;
 use crate::caption::wording::Thresholds;
+use crate::frame::Limits;
 use crate::source::http::HttpSettings;
 
 mod check;
@@ -56,6 +58,19 @@ pub struct SourceConfig {
     pub kind: SourceKind,
     /// What all kinds but a folder have.
     pub live: LiveConfig,
+    /// Pictures that take more memory to decode are refused (`max_decode_bytes`). Default: 167772160 (160 MiB).
+    pub max_decode_bytes: u64,
+}
+
+impl SourceConfig {
+    /// What decoding a picture may cost.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        Limits {
+            bytes: self.max_decode_bytes,
+            ..Limits::default()
+        }
+    }
 }
 
 /// `source.kind` chooses.
@@ -142,30 +157,6 @@ pub struct VideoConfig {
     pub height: u32,
     /// Wanted frames a second. Default: 15.
     pub fps: u32,
-}
-
-/// A password or a private key. It's never printed: not in the log, not by `{:?}`.
-#[derive(Clone, PartialEq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Hides it from now on.
-    #[must_use]
-    pub fn new(secret: impl Into<String>) -> Self {
-        Self(secret.into())
-    }
-
-    /// The secret itself, for the one place that uses it.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
-    }
 }
 
 /// Why a configuration is refused.

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -42,6 +43,8 @@ pub struct MqttConfig {
     pub publish_image: bool,
     /// How often `health` is published, "1s" to "1d". Default: "1m".
     pub health_interval: Duration,
+    /// The longest wait between two attempts to reach a broker that is away, "1s" to "1h". Default: "1m".
+    pub reconnect_max: Duration,
     /// What waits for a broker that is away.
     pub outbox: OutboxConfig,
 }
@@ -77,6 +80,16 @@ pub struct HomeAssistantConfig {
 }
 
 impl MqttConfig {
+    /// Whether the password goes over a network for all to read.
+    #[must_use]
+    pub fn password_is_open(&self) -> bool {
+        let here = match self.host.parse::<IpAddr>() {
+            Ok(address) => address.is_loopback(),
+            Err(_) => self.host == "localhost",
+        };
+        self.password.is_some() && self.tls.is_none() && !here
+    }
+
     /// The defaults, with a broker and a device.
     #[must_use]
     pub fn new(host: &str, device: &str) -> Self {
@@ -92,6 +105,7 @@ impl MqttConfig {
             tls: None,
             publish_image: false,
             health_interval: Duration::from_secs(60),
+            reconnect_max: Duration::from_secs(60),
             outbox: OutboxConfig {
                 max_entries: 1000,
                 max_bytes: 1 << 20,
@@ -118,6 +132,8 @@ pub(super) struct RawMqtt {
     publish_image: Option<bool>,
     #[serde(default, deserialize_with = "duration")]
     health_interval: Option<Spanned<Duration>>,
+    #[serde(default, deserialize_with = "duration")]
+    reconnect_max: Option<Spanned<Duration>>,
     outbox_max_entries: Option<Spanned<usize>>,
     outbox_max_bytes: Option<Spanned<usize>>,
     #[serde(default, deserialize_with = "duration")]
@@ -200,7 +216,7 @@ impl RawTls {
                         path.display()
                     )));
                 }
-                Some((chain, Secret(pem)))
+                Some((chain, Secret::new(pem)))
             }
             (Some(alone), None) => {
                 return Err(place.invalid(
@@ -300,6 +316,7 @@ impl RawMqtt {
         let day = 86_400;
         let keep_alive = between("keep_alive", &self.keep_alive, 30, 5, 3600)?;
         let health_interval = between("health_interval", &self.health_interval, 60, 1, day)?;
+        let reconnect_max = between("reconnect_max", &self.reconnect_max, 60, 1, 3600)?;
         let max_age = between("outbox_max_age", &self.outbox_max_age, 600, 1, 30 * day)?;
         let count = |key: &str, value: &Option<Spanned<usize>>, default, least, most| match value {
             Some(value) if !(least..=most).contains(value.as_ref()) => Err(place.invalid(
@@ -375,6 +392,7 @@ impl RawMqtt {
             tls,
             publish_image: self.publish_image.unwrap_or(defaults.publish_image),
             health_interval,
+            reconnect_max,
             outbox,
             host: defaults.host,
         })
@@ -458,7 +476,7 @@ fn one_line(file: &Path, text: &str) -> Result<Secret, String> {
             "{shown} has more than one line, expected the password alone"
         ));
     }
-    Ok(Secret(password.to_owned()))
+    Ok(Secret::new(password))
 }
 
 #[cfg(test)]

@@ -169,3 +169,24 @@ fn the_hub_needs_a_broker() {
         .to_string();
     assert!(error.contains(":5:11: `home_assistant.enabled`"), "{error}");
 }
+
+#[test]
+fn a_password_without_tls_is_open_unless_the_broker_is_here() {
+    for (host, open) in [
+        ("broker.lan", true),
+        ("10.0.0.2", true),
+        ("localhost", false),
+        ("127.0.0.1", false),
+        ("::1", false),
+    ] {
+        let mut config = MqttConfig::new(host, "porch");
+        assert!(!config.password_is_open());
+        config.password = Some(Secret::new("hunter2"));
+        assert_eq!(config.password_is_open(), open, "{host}");
+        config.tls = Some(TlsConfig {
+            ca: None,
+            client: None,
+        });
+        assert!(!config.password_is_open());
+    }
+}

@@ -13,6 +13,7 @@ use super::{
     CommandConfig, ConfigError, FolderConfig, LiveConfig, Place, Secret, SnapshotConfig,
     SourceConfig, SourceKind, StreamConfig,
 };
+use crate::frame::DAEMON_BYTES;
 use crate::source::http::HttpSettings;
 use crate::source::http::address::Address;
 use crate::source::http::client::Credentials;
@@ -64,6 +65,7 @@ pub(super) struct RawSource {
     poll: Option<Spanned<Duration>>,
     argv: Option<Spanned<Vec<String>>>,
     max_frame_bytes: Option<Spanned<usize>>,
+    max_decode_bytes: Option<Spanned<u64>>,
     device: Option<Spanned<PathBuf>>,
     width: Option<Spanned<u32>>,
     height: Option<Spanned<u32>>,
@@ -110,6 +112,7 @@ pub(super) fn check(
     let raw = source.into_inner();
     check_kinds(&raw, &section)?;
     let live = live(&raw, &section)?;
+    let max_decode_bytes = max_decode_bytes(&raw, &section)?;
     let kind = match section.kind {
         Folder => SourceKind::Folder(FolderConfig {
             path: match &raw.path {
@@ -165,7 +168,11 @@ pub(super) fn check(
             })
         }
     };
-    Ok(SourceConfig { kind, live })
+    Ok(SourceConfig {
+        kind,
+        live,
+        max_decode_bytes,
+    })
 }
 
 /// Refuses keys that belong to other kinds: who sets them expects something of them.
@@ -267,6 +274,17 @@ fn max_frame_bytes(raw: &RawSource, section: &Section) -> Result<usize, ConfigEr
             format!("{}, expected 1024 to 268435456", bytes.as_ref()),
         )),
         bytes => Ok(bytes.as_ref().map_or(8 << 20, |bytes| *bytes.as_ref())),
+    }
+}
+
+fn max_decode_bytes(raw: &RawSource, section: &Section) -> Result<u64, ConfigError> {
+    match &raw.max_decode_bytes {
+        Some(bytes) if !(1 << 20..=1 << 30).contains(bytes.as_ref()) => Err(section.invalid(
+            "max_decode_bytes",
+            bytes.span(),
+            format!("{}, expected 1048576 to 1073741824", bytes.as_ref()),
+        )),
+        bytes => Ok(bytes.as_ref().map_or(DAEMON_BYTES, |bytes| *bytes.as_ref())),
     }
 }
 

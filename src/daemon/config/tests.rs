@@ -44,6 +44,7 @@ fn the_defaults_are_the_documented_ones() {
                     poll: Duration::from_secs(1),
                 }),
                 live: LiveConfig::default(),
+                max_decode_bytes: 160 << 20,
             },
             trigger: TriggerConfig::default(),
             confidence: Thresholds {
@@ -68,6 +69,7 @@ fn the_defaults_are_the_documented_ones() {
                 tls: None,
                 publish_image: false,
                 health_interval: Duration::from_secs(60),
+                reconnect_max: Duration::from_secs(60),
                 outbox: OutboxConfig {
                     max_entries: 1000,
                     max_bytes: 1 << 20,
@@ -220,6 +222,10 @@ fn of_a_camera_in_the_network_everything_is_checked() {
         ),
         ("argv = [\"x\"]", ["source.argv", "\"command\""]),
         ("max_frame_bytes = 1", ["source.max_frame_bytes", "1024"]),
+        (
+            "max_decode_bytes = 1",
+            ["source.max_decode_bytes", "1048576"],
+        ),
     ] {
         refused(&format!("{text}{line}\n"), &[":4:", parts[0], parts[1]]);
     }

@@ -16,6 +16,7 @@ use self::scene::SceneDetector;
 use self::small::Small;
 use self::thermal::{Thermometer, duty_left};
 use super::clock::Clock;
+use crate::frame::Limits;
 use crate::source::Frame;
 
 pub mod button;
@@ -120,6 +121,8 @@ pub struct Trigger {
     quiet: Quiet,
     /// Older frames are not captioned: the camera has stalled since.
     max_age: Option<Duration>,
+    /// For the look at a frame.
+    limits: Limits,
     clock: Arc<dyn Clock>,
     /// When the last caption was begun.
     begun: Option<Duration>,
@@ -153,11 +156,19 @@ impl Trigger {
             thermometer,
             quiet,
             max_age: None,
+            limits: Limits::default(),
             clock,
             begun: None,
             rested: Duration::ZERO,
             looked: None,
         }
+    }
+
+    /// What a look at a frame may cost.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
     }
 
     /// Frames that are older than `max_age` are passed over. For live sources only.
@@ -216,7 +227,7 @@ impl Trigger {
             return Ok(None);
         }
         self.looked = Some(now);
-        let small = Small::of(frame)?;
+        let small = Small::of(frame, self.limits)?;
         let changed = self
             .scene
             .as_mut()
@@ -229,7 +240,7 @@ impl Trigger {
         self.begun = Some(self.clock.monotonic());
         if let Some(scene) = &mut self.scene {
             // A picture that can't be decoded is no reference: the next one is news.
-            scene.captioned(Small::of(frame).ok());
+            scene.captioned(Small::of(frame, self.limits).ok());
         }
     }
 

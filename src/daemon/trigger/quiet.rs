@@ -4,14 +4,10 @@ use std::fmt;
 use std::path::Path;
 use std::time::SystemTime;
 
+use crate::daemon::clock::{Trust, trust};
+
 /// Minutes in a day.
 const DAY: u16 = 24 * 60;
-
-/// systemd-timesyncd's folder, and the file in it that appears once the clock is set.
-const TIMESYNC: &str = "/run/systemd/timesync";
-
-/// This program was written in 2026: a clock that is earlier is not set.
-const WRITTEN: u64 = 1_767_225_600;
 
 /// One stretch of the day, by local time; may go through midnight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +66,7 @@ pub type LocalMinute = Box<dyn Fn(SystemTime) -> Option<u16> + Send>;
 
 /// The quiet hours and the way to the local time.
 ///
-/// While the clock is not synchronised there are none. A board without a battery clock starts with
+/// While the clock is known to be wrong ([`Trust::Wrong`]) there are none. A board without a battery clock starts with
 /// the time of its last shutdown; taken seriously, that could silence a device for a whole day
 /// that somebody relies on. To caption in a night by mistake is the smaller harm.
 pub struct Quiet {
@@ -109,7 +105,7 @@ impl fmt::Debug for Quiet {
 }
 
 fn system_minute(wall: SystemTime) -> Option<u16> {
-    if !plausible(wall, Path::new(TIMESYNC)) {
+    if trust(wall, Path::new("/run")) == Trust::Wrong {
         return None;
     }
     let timestamp = jiff::Timestamp::try_from(wall).ok()?;
@@ -117,20 +113,9 @@ fn system_minute(wall: SystemTime) -> Option<u16> {
     u16::try_from(i16::from(local.hour()) * 60 + i16::from(local.minute())).ok()
 }
 
-/// Where timesyncd runs, its word counts. Elsewhere (chrony, ntpd, a battery clock) only a date
-/// from before this program was written is known to be wrong.
-fn plausible(wall: SystemTime, timesync: &Path) -> bool {
-    let seconds = wall
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
-    seconds >= WRITTEN && (!timesync.exists() || timesync.join("synchronized").exists())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
-    use std::time::Duration;
 
     fn minute(hour: u16, minute: u16) -> u16 {
         hour * 60 + minute
@@ -183,18 +168,5 @@ mod tests {
         assert!(!Quiet::with(Vec::new(), Box::new(|_| Some(5))).now(wall));
         // The real way, at a date that can't be.
         assert_eq!(system_minute(wall), None);
-    }
-
-    #[test]
-    fn timesyncd_knows_better_than_the_date() {
-        let folder = tempfile::tempdir().unwrap();
-        let good = SystemTime::UNIX_EPOCH + Duration::from_secs(WRITTEN + 5);
-        let absent = folder.path().join("none");
-        assert!(plausible(good, &absent));
-        assert!(!plausible(SystemTime::UNIX_EPOCH, &absent));
-        assert!(!plausible(good, folder.path()));
-        fs::write(folder.path().join("synchronized"), "").unwrap();
-        assert!(plausible(good, folder.path()));
-        assert!(!plausible(SystemTime::UNIX_EPOCH, folder.path()));
     }
 }

@@ -23,12 +23,12 @@ impl Small {
     /// neither transformed nor converted.
     ///
     /// # Errors
-    /// When the picture can't be decoded, in words.
-    pub fn of(frame: &Frame) -> Result<Self, String> {
+    /// When the picture can't be decoded within the limits, in words.
+    pub fn of(frame: &Frame, limits: Limits) -> Result<Self, String> {
         match &frame.pixels {
-            Pixels::Encoded(bytes) if bytes.starts_with(&[0xFF, 0xD8]) => of_jpeg(bytes),
+            Pixels::Encoded(bytes) if bytes.starts_with(&[0xFF, 0xD8]) => of_jpeg(bytes, limits),
             Pixels::Encoded(bytes) => {
-                let picture = frame::decode(bytes, Limits::default()).map_err(|e| e.to_string())?;
+                let picture = frame::decode(bytes, limits).map_err(|e| e.to_string())?;
                 Ok(of_rgb(&picture))
             }
             Pixels::Rgb(picture) => Ok(of_rgb(picture)),
@@ -36,8 +36,7 @@ impl Small {
     }
 }
 
-fn of_jpeg(bytes: &[u8]) -> Result<Small, String> {
-    let limits = Limits::default();
+fn of_jpeg(bytes: &[u8], limits: Limits) -> Result<Small, String> {
     let side = limits.side as usize;
     let options = DecoderOptions::default()
         .jpeg_set_out_colorspace(ColorSpace::Luma)
@@ -48,7 +47,9 @@ fn of_jpeg(bytes: &[u8]) -> Result<Small, String> {
     decoder.decode_headers().map_err(damaged)?;
     let (width, height) = decoder.dimensions().ok_or("a JPEG without a size")?;
     // Before a pixel is allocated.
-    if (width * height) as u64 > limits.pixels {
+    let pixels = (width * height) as u64;
+    let needed = pixels + frame::jpeg::coefficients(bytes, pixels);
+    if pixels > limits.pixels || needed > limits.bytes {
         return Err(format!("{width} x {height} pixels are too many"));
     }
     let luma = decoder.decode().map_err(damaged)?;
@@ -121,7 +122,7 @@ mod tests {
         picture
             .write_to(&mut std::io::Cursor::new(&mut png), image::ImageFormat::Png)
             .unwrap();
-        let small = |pixels| Small::of(&frame(pixels)).unwrap();
+        let small = |pixels| Small::of(&frame(pixels), Limits::default()).unwrap();
         let exact = small(Pixels::Rgb(picture.to_rgb8()));
         assert_eq!(small(Pixels::Encoded(png)), exact);
         for jpeg in [encoded(picture.clone()), encoded(picture.to_rgb8().into())] {
@@ -137,7 +138,7 @@ mod tests {
     fn pictures_of_any_size_have_all_cells() {
         for (width, height) in [(1, 1), (3, 2), (24, 18), (25, 19), (641, 7)] {
             let white = image::RgbImage::from_pixel(width, height, image::Rgb([255; 3]));
-            let small = Small::of(&frame(Pixels::Rgb(white))).unwrap();
+            let small = Small::of(&frame(Pixels::Rgb(white)), Limits::default()).unwrap();
             assert_eq!(small.0, [255.0; COLUMNS * ROWS]);
         }
     }
@@ -147,7 +148,10 @@ mod tests {
         let good = encoded(image::RgbImage::new(64, 64).into());
         for bytes in [&b"GIF89a"[..], &good[..20], b"\xFF\xD8\xFF\xD9", b""] {
             let pixels = Pixels::Encoded(bytes.to_vec());
-            assert!(Small::of(&frame(pixels)).is_err(), "{bytes:?}");
+            assert!(
+                Small::of(&frame(pixels), Limits::default()).is_err(),
+                "{bytes:?}"
+            );
         }
     }
 }

@@ -15,6 +15,9 @@ const HEALTH_APART: Duration = Duration::from_secs(5);
 /// A hub that has started is told of all its devices at once; each waits a random part of this.
 const ANNOUNCE_WITHIN: Duration = Duration::from_secs(5);
 
+/// A wall clock that is so far from where it would have been was set.
+const CLOCK_WAS_SET: Duration = Duration::from_secs(2);
+
 /// The longest sleep, for what has no date of its own.
 const LONGEST: Duration = Duration::from_secs(10);
 
@@ -55,6 +58,7 @@ impl Shared {
                     state.outbox.repeat(slot);
                 }
             }
+            self.follow_the_clock(&mut state);
             while let Some((id, by)) = state.asking.front()
                 && now >= *by
             {
@@ -83,6 +87,30 @@ impl Shared {
                 .wait_timeout(state, wait)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// When the wall clock was set since the camera's state was told, its `since` was by the old one: it's told
+    /// again. Slewing (a time server's small corrections) is left alone.
+    fn follow_the_clock(&self, state: &mut State) {
+        let start = self.clock_start();
+        let before = state.camera_clock;
+        let (ahead, behind) = (start.duration_since(before), before.duration_since(start));
+        let jump = ahead.as_ref().or(behind.as_ref()).copied();
+        if jump.unwrap_or_default() < CLOCK_WAS_SET {
+            return;
+        }
+        state.camera_clock = start;
+        let Some(camera) = &mut state.camera else {
+            return;
+        };
+        let since = match (ahead, behind) {
+            (Ok(ahead), _) => camera.since.checked_add(ahead),
+            (_, Ok(behind)) => camera.since.checked_sub(behind),
+            _ => None,
+        };
+        camera.since = since.unwrap_or(camera.since);
+        let (slot, payload) = (state.slots.camera, camera.payload());
+        state.outbox.set(slot, payload);
     }
 
     /// Something that `health` tells is different: it's told soon.

@@ -17,7 +17,6 @@ use crate::daemon::log_limit::LogLimit;
 const DEAF: Duration = Duration::from_secs(600);
 
 const FIRST_WAIT: Duration = Duration::from_millis(500);
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// A connection that lived so long was a good one: the next loss starts with a short wait again.
 /// Not at the CONNACK: two clients with one id throw each other out right after it, and would do
@@ -35,7 +34,7 @@ impl Shared {
     /// Connects again and again, until the shutdown.
     pub(super) fn keep_connected(&self) {
         let (clock, shutdown) = (&*self.around.clock, &self.around.shutdown);
-        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        let mut backoff = Backoff::new(FIRST_WAIT, self.config.reconnect_max);
         let mut limit = LogLimit::new(LOG_PERIOD);
         // How often in a row the broker has closed a young connection without a word.
         let mut thrown_out = 0;

@@ -9,21 +9,23 @@
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rumqttc::tokio_rustls::rustls::ClientConfig;
 use rumqttc::{PublishOptions, QoS};
 use serde_json::json;
 
-use super::message::{CaptionMessage, OFFLINE, Topics, short_text};
+use super::message::{CaptionMessage, OFFLINE, short_text};
 use super::outbox::{Kind, Packet, Queued};
 use super::spool::Spool;
+use super::topics::Topics;
 use super::{CameraState, Described, PublishError, Publisher, answer, picture};
 use crate::daemon::clock::Clock;
 use crate::daemon::config::{HomeAssistantConfig, MqttConfig};
 use crate::daemon::controls::{Controls, Detail};
 use crate::daemon::counters::Counters;
 use crate::daemon::shutdown::Shutdown;
+use crate::frame::Limits;
 use crate::source::Frame;
 
 mod chores;
@@ -71,6 +73,8 @@ pub struct Surroundings {
     pub clock: Arc<dyn Clock>,
     /// Ends the attempts to connect.
     pub shutdown: Shutdown,
+    /// What decoding a picture for `image` may cost.
+    pub limits: Limits,
 }
 
 /// Publishes to a broker and obeys commands.
@@ -102,6 +106,12 @@ impl MqttPublisher {
     pub fn start(config: MqttConfig, around: Surroundings) -> io::Result<Self> {
         let tls = config.tls.as_ref().map(tls::client_config);
         let tls = tls.transpose().map_err(io::Error::other)?;
+        if config.password_is_open() {
+            tracing::warn!(
+                broker = address(&config),
+                "the broker's password goes over the network for all to read; add [mqtt.tls]"
+            );
+        }
         let shared = Arc::new(Shared::new(config, tls, around));
         let for_changes: Weak<Shared> = Arc::downgrade(&shared);
         shared.around.controls.on_change(move |values| {
@@ -133,41 +143,18 @@ impl Publisher for MqttPublisher {
     fn publish(&self, message: &CaptionMessage<'_>) -> Result<(), PublishError> {
         let shared = &*self.shared;
         let caption = serde_json::to_vec(message)?;
-        let event = serde_json::to_vec(&message.event(shared.detail()))?;
         shared.check_size(&shared.topics.caption, &caption)?;
-        shared.check_size(&shared.topics.event, &event)?;
-        let id = {
-            let mut state = shared.lock();
-            if state.closing {
-                return Ok(());
-            }
-            state.pack = Some(message.pack.to_owned());
-            state.new_id()
-        };
-        // Before it can be sent, and without the lock: a disk may take its time.
-        let on_disk = shared.keep(id, &event);
-        let mut state = shared.lock();
-        if state.closing {
-            return Ok(());
-        }
-        let (slots_caption, slots_text) = (state.slots.caption, state.slots.text);
-        state.outbox.set(slots_caption, caption);
-        state
-            .outbox
-            .set(slots_text, short_text(message.spoken).into_bytes());
-        let expires = shared.now().saturating_add(shared.config.outbox.max_age);
-        state.outbox.push(Queued {
-            id,
-            topic: shared.topics.event.clone(),
-            payload: event,
-            expires,
-            made: None,
-            on_disk,
-            always_acknowledged: false,
-            sent: false,
-        });
-        shared.pump(&mut state);
-        Ok(())
+        shared.publish_event(message, |state| {
+            let (slots_caption, slots_text) = (state.slots.caption, state.slots.text);
+            state.outbox.set(slots_caption, caption);
+            let text = short_text(message.spoken).into_bytes();
+            state.outbox.set(slots_text, text);
+        })
+    }
+
+    fn unsure(&self, message: &CaptionMessage<'_>) -> Result<(), PublishError> {
+        // The event alone: `caption` stays what was said last, as with no picture at all.
+        self.shared.publish_event(message, |_| ())
     }
 
     fn publish_picture(&self, frame: &Frame) -> Result<(), PublishError> {
@@ -176,7 +163,7 @@ impl Publisher for MqttPublisher {
             return Ok(());
         }
         let limit = MAX_PACKET - PACKET_OVERHEAD - shared.topics.image.len();
-        let jpeg = picture::jpeg(frame, limit)?;
+        let jpeg = picture::jpeg(frame, limit, shared.around.limits)?;
         let mut state = shared.lock();
         let slot = state.slots.image;
         state.outbox.set(slot, jpeg);
@@ -190,6 +177,7 @@ impl Publisher for MqttPublisher {
         let slot = state.slots.camera;
         state.outbox.set(slot, camera.payload());
         state.camera = Some(camera.clone());
+        state.camera_clock = shared.clock_start();
         shared.health_has_changed(&mut state);
         shared.pump(&mut state);
     }
@@ -311,6 +299,12 @@ impl Shared {
         }
     }
 
+    /// The date at the monotonic clock's start, by the wall clock as it is now; it changes when that is set.
+    fn clock_start(&self) -> SystemTime {
+        let wall = self.around.clock.wall();
+        wall.checked_sub(self.now()).unwrap_or(wall)
+    }
+
     fn detail(&self) -> Detail {
         self.around.controls.values().detail
     }
@@ -331,6 +325,44 @@ impl Shared {
             bytes,
             limit: MAX_PACKET,
         })
+    }
+
+    /// Queues the event of `message`, with what goes beside it.
+    fn publish_event(
+        &self,
+        message: &CaptionMessage<'_>,
+        beside: impl FnOnce(&mut State),
+    ) -> Result<(), PublishError> {
+        let event = serde_json::to_vec(&message.event(self.detail()))?;
+        self.check_size(&self.topics.event, &event)?;
+        let id = {
+            let mut state = self.lock();
+            if state.closing {
+                return Ok(());
+            }
+            state.pack = Some(message.pack.to_owned());
+            state.new_id()
+        };
+        // Before it can be sent, and without the lock: a disk may take its time.
+        let on_disk = self.keep(id, &event);
+        let mut state = self.lock();
+        if state.closing {
+            return Ok(());
+        }
+        beside(&mut state);
+        let expires = self.now().saturating_add(self.config.outbox.max_age);
+        state.outbox.push(Queued {
+            id,
+            topic: self.topics.event.clone(),
+            payload: event,
+            expires,
+            made: None,
+            on_disk,
+            always_acknowledged: false,
+            sent: false,
+        });
+        self.pump(&mut state);
+        Ok(())
     }
 
     /// Puts an event on the disk, if there is a folder for them; true if it's there.

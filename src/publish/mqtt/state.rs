@@ -1,15 +1,16 @@
 //! What the publisher knows, under its one lock.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rumqttc::Client;
 use serde_json::Value;
 
 use super::super::commands::{Gate, Rejections, SETTINGS};
-use super::super::message::{ONLINE, Topics};
+use super::super::message::ONLINE;
 use super::super::outbox::{Bounds, Outbox, Queued, Slot};
 use super::super::spool::Spool;
+use super::super::topics::Topics;
 use super::super::{CameraState, home_assistant};
 use super::{LOG_PERIOD, Surroundings, chores};
 use crate::daemon::config::MqttConfig;
@@ -31,6 +32,8 @@ pub(super) struct State {
     /// Name and version of the pack that made the newest caption.
     pub(super) pack: Option<String>,
     pub(super) camera: Option<CameraState>,
+    /// [`Shared::clock_start`](super::Shared::clock_start) when the camera's state was told.
+    pub(super) camera_clock: SystemTime,
     pub(super) gate: Gate,
     pub(super) rejections: Rejections,
     pub(super) log: LogLimit,
@@ -96,6 +99,7 @@ impl State {
             finished: false,
             pack: None,
             camera: None,
+            camera_clock: SystemTime::UNIX_EPOCH,
             gate: Gate::new(now),
             rejections: Rejections::default(),
             log: LogLimit::new(LOG_PERIOD),

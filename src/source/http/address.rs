@@ -123,6 +123,22 @@ impl fmt::Display for Address {
     }
 }
 
+/// A `Location` as it may be published and logged: without what may be a password (a user before the
+/// host, a query), and no longer than an address needs to be.
+#[must_use]
+pub fn shown(location: &str) -> String {
+    let plain = location.split(['?', '#']).next().unwrap_or_default();
+    // Up to the last `@`, wherever it stands: what is refused here needs not be a proper address.
+    let plain = match plain.rsplit_once('@') {
+        Some((before, rest)) => {
+            let scheme = before.find("://").map_or("", |at| &before[..at + 3]);
+            format!("{scheme}{rest}")
+        }
+        None => plain.to_owned(),
+    };
+    plain.chars().take(200).collect()
+}
+
 fn strip_scheme<'a>(text: &'a str, scheme: &str) -> Option<&'a str> {
     let (found, rest) = text.split_once("://")?;
     found.eq_ignore_ascii_case(scheme).then_some(rest)
@@ -171,6 +187,20 @@ mod tests {
             assert!(error.contains(part), "{text}: {error}");
             assert!(!error.contains("secret"), "{error}");
         }
+    }
+
+    #[test]
+    fn what_is_shown_of_a_location_has_no_password() {
+        for (location, there) in [
+            ("https://me:secret@cam/x?token=secret", "https://cam/x"),
+            ("//me:secret@cam/x", "cam/x"),
+            ("me:secret@cam", "cam"),
+            ("https://me:se@cret@cam/x#secret", "https://cam/x"),
+            ("https://cam/x", "https://cam/x"),
+        ] {
+            assert_eq!(shown(location), there);
+        }
+        assert_eq!(shown(&"x".repeat(5000)).len(), 200);
     }
 
     #[test]

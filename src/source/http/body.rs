@@ -1,5 +1,6 @@
 //! The body of an answer, however its length is told.
 
+use std::io::Read;
 use std::net::TcpStream;
 
 use super::client::{Fault, Patience, read_more};
@@ -46,15 +47,15 @@ impl Framing {
 
 /// A body that is read in pieces.
 #[derive(Debug)]
-pub struct Body {
-    stream: TcpStream,
+pub struct Body<S = TcpStream> {
+    stream: S,
     /// Read from the socket and not yet given out.
     buffer: Vec<u8>,
     framing: Framing,
 }
 
-impl Body {
-    pub(super) fn new(stream: TcpStream, buffer: Vec<u8>, framing: Framing) -> Self {
+impl<S: Read> Body<S> {
+    pub(super) fn new(stream: S, buffer: Vec<u8>, framing: Framing) -> Self {
         Self {
             stream,
             buffer,

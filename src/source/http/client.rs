@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use base64::Engine as _;
 
-use super::address::Address;
+use super::address::{Address, shown};
 use super::body::{Body, Framing};
-use crate::daemon::config::Secret;
+use crate::daemon::secret::Secret;
 
 /// How often a quiet socket is left to see whether to go on.
 const LOOK_UP: Duration = Duration::from_millis(100);
@@ -50,11 +50,20 @@ pub type Patience<'a> = &'a dyn Fn() -> bool;
 
 /// The head of an answer with status 200, and its body to read.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Answer<S = TcpStream> {
     /// The media type in lower case, without parameters; empty if there is none.
     pub content_type: String,
     /// The body.
-    pub body: Body,
+    pub body: Body<S>,
+}
+
+/// What a server has answered.
+#[derive(Debug)]
+pub enum Received<S> {
+    /// The picture, or the stream of them.
+    Answer(Answer<S>),
+    /// It's elsewhere: the `Location` as it was sent.
+    Redirect(String),
 }
 
 /// Asks for a resource and follows redirects. `accept` is what to ask for.
@@ -77,43 +86,53 @@ pub fn get(
         stream
             .write_all(request.as_bytes())
             .map_err(|error| Fault::Failed(format!("the request can't be sent: {error}")))?;
-        let mut buffer = Vec::new();
-        let head = loop {
-            if let Some(head) = Head::parse(&mut buffer)? {
-                break head;
-            }
-            if buffer.len() > MAX_HEAD {
-                return Err(Fault::Failed(format!(
-                    "more than {MAX_HEAD} bytes of headers; that is no camera's answer"
-                )));
-            }
-            if read_more(&mut stream, &mut buffer, patience)? == 0 {
-                return Err(Fault::Failed(
-                    "the connection was closed before an answer came".into(),
-                ));
-            }
-        };
-        match head.status {
-            200 => {
-                return Ok(Answer {
-                    content_type: head.content_type.clone(),
-                    body: Body::new(stream, buffer, head.framing()?),
-                });
-            }
-            301 | 302 | 303 | 307 | 308 => {
-                let location = head.location.as_deref().unwrap_or_default();
-                here = here.redirected(location).map_err(|why| {
-                    // What follows a `?` may be a password, and this is published.
-                    let shown = location.split('?').next().unwrap_or_default();
-                    Fault::Failed(format!("redirected to {shown:?}: {why}"))
+        match receive(stream, credentials.is_some(), patience)? {
+            Received::Answer(answer) => return Ok(answer),
+            Received::Redirect(location) => {
+                here = here.redirected(&location).map_err(|why| {
+                    Fault::Failed(format!("redirected to {:?}: {why}", shown(&location)))
                 })?;
             }
-            status => return Err(Fault::Failed(head.refusal(status, credentials.is_some()))),
         }
     }
     Err(Fault::Failed(format!(
         "more than {MAX_REDIRECTS} redirects; correct source.url"
     )))
+}
+
+/// Reads an answer up to its body. `had_password`: one was sent, so a refusal means a wrong one.
+///
+/// # Errors
+/// As [`get`], but for redirects.
+pub fn receive<S: Read>(
+    mut stream: S,
+    had_password: bool,
+    patience: Patience,
+) -> Result<Received<S>, Fault> {
+    let mut buffer = Vec::new();
+    let head = loop {
+        if let Some(head) = Head::parse(&mut buffer)? {
+            break head;
+        }
+        if buffer.len() > MAX_HEAD {
+            return Err(Fault::Failed(format!(
+                "more than {MAX_HEAD} bytes of headers; that is no camera's answer"
+            )));
+        }
+        if read_more(&mut stream, &mut buffer, patience)? == 0 {
+            return Err(Fault::Failed(
+                "the connection was closed before an answer came".into(),
+            ));
+        }
+    };
+    match head.status {
+        200 => Ok(Received::Answer(Answer {
+            content_type: head.content_type.clone(),
+            body: Body::new(stream, buffer, head.framing()?),
+        })),
+        301 | 302 | 303 | 307 | 308 => Ok(Received::Redirect(head.location.unwrap_or_default())),
+        status => Err(Fault::Failed(head.refusal(status, had_password))),
+    }
 }
 
 fn request(address: &Address, credentials: Option<&Credentials>, accept: &str) -> String {
@@ -174,7 +193,7 @@ fn connect(address: &Address, patience: Patience) -> Result<TcpStream, Fault> {
 
 /// Appends what comes next to `buffer`; 0 at the end of the connection.
 pub(super) fn read_more(
-    stream: &mut TcpStream,
+    stream: &mut impl Read,
     buffer: &mut Vec<u8>,
     patience: Patience,
 ) -> Result<usize, Fault> {
