@@ -10,16 +10,16 @@ BUILT = "$${CARGO_TARGET_DIR:-target}/debug/captiond"
 RELEASE = "$${CARGO_TARGET_DIR:-target}/release/captiond"
 VENV = target/venv
 
-.PHONY: help demo test faults faults-long fuzz audit soak parity bench bench-search bench-metrics deb default-pack samples install clean
+.PHONY: help demo test faults faults-long fuzz audit soak parity bench bench-search bench-metrics deb default-pack samples install clean test-aarch64 cross cross-aarch64 cross-armv7
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
 
 demo: install ## build, caption pictures, show captions arriving over MQTT (PHOTOS=/your/folder)
 	$(CARGO) build --all-features
 	@demo/run $(if $(PHOTOS),"$(PHOTOS)")
 
-test: install ## format, lint, tests, docs and parity: what CI runs
+test: install ## format, lint, tests, docs, parity and aarch64: what CI runs
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-features --all-targets -- -D warnings
 	$(CARGO) clippy --locked -- -D warnings # without the camera: cargo alone must do
@@ -27,6 +27,11 @@ test: install ## format, lint, tests, docs and parity: what CI runs
 	$(CARGO) test --locked --all-features
 	$(PYTHON) -m unittest discover -q -s models
 	@$(MAKE) --no-print-directory parity
+	@$(MAKE) --no-print-directory test-aarch64
+
+test-aarch64: ## build for aarch64 and compare with this machine under qemu-user (docs/cross-building.md)
+	$(CARGO) build --locked --all-features
+	cross/test $(BUILT)
 
 FAULTS = $(CARGO) test --locked --all-features --test 'faults_*' -- --nocapture
 MORE_FAULTS = $(CARGO) test --locked --all-features --no-fail-fast --test daemon_mqtt --test mqtt_outbox --test mqtt_commands \
@@ -88,6 +93,12 @@ bench-metrics: $(VENV)/ready ## time CIDEr-D and Kendall's tau against the Pytho
 deb: ## build the Debian packages into target/debian (needs cargo-deb: cargo install cargo-deb)
 	$(CARGO) deb --locked
 	$(CARGO) deb --locked --no-build --variant=pack-default
+
+cross: ## ARM binaries and packages into target/cross (docs/cross-building.md); cross-aarch64, cross-armv7: one of them
+	cross/build all
+
+cross-aarch64 cross-armv7: cross-%:
+	cross/build $*
 
 default-pack: $(VENV)/ready ## build models/default again (needs DATA)
 	$(CARGO) build --release --all-features

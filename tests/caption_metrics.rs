@@ -2,11 +2,13 @@
 //! computed with it by `models/metric_parity.py`; no caption is stored. Needs the data beside the
 //! checkout; without it each test says loudly that it was skipped.
 
+#[path = "support/tiny.rs"]
+mod tiny;
+
 use std::{
     collections::HashMap,
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use captiond::{
@@ -140,10 +142,7 @@ fn scores_of_the_last_coco_caption() {
 }
 
 fn captiond(arguments: &[&str]) -> (bool, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_captiond"))
-        .args(arguments)
-        .output()
-        .unwrap();
+    let output = tiny::program().args(arguments).output().unwrap();
     (
         output.status.success(),
         String::from_utf8(output.stdout).unwrap(),

@@ -48,13 +48,25 @@ pub fn put(pack: &Path, file: &str, bytes: &[u8]) {
     edit(pack, &old, &digest::of_bytes(bytes));
 }
 
+/// The real program, behind the emulator where the tests themselves run under one (cross/test).
+pub fn program() -> Command {
+    let program = env!("CARGO_BIN_EXE_captiond");
+    let Ok(runner) = std::env::var("CAPTIOND_TEST_RUNNER") else {
+        return Command::new(program);
+    };
+    let mut words = runner.split_whitespace();
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words).arg(program);
+    command
+}
+
 /// The real program.
 pub struct Captiond(Command);
 
 impl Captiond {
     /// With these words on its command line.
     pub fn new(words: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_captiond"));
+        let mut command = program();
         command.args(words).env_remove("CAPTIOND_PACK");
         Self(command)
     }
