@@ -82,15 +82,16 @@ def decoder(model, retrieved):
         no_words = [at for piece, at in ids.items() if piece in ("<pad>", "<unk>") or piece.startswith("<extra_id_")]
         values |= {
             "prompt_tokens": PROMPT_TOKENS, "layers": c.num_decoder_layers, "heads": c.num_heads,
-            "head_dimension": c.d_kv, "begin_id": c.decoder_start_token_id, "end_ids": [c.eos_token_id],
+            "head_dimension": c.d_kv, "begin_id": c.decoder_start_token_id, "end_id": c.eos_token_id,
             "never_ids": sorted(no_words),
         }  # fmt: skip
     else:
         # A language model goes on for ever: a caption ends with its sentence.
-        ends = [c.eos_token_id, *(ids[piece] for piece in (".", "Ċ") if piece in ids)]
+        ends = [ids[piece] for piece in (".", "Ċ") if piece in ids]
         values |= {
             "prompt_tokens": min(PROMPT_TOKENS, c.n_positions - MOST_TOKENS), "layers": c.n_layer, "heads": c.n_head,
-            "head_dimension": c.n_embd // c.n_head, "begin_id": c.bos_token_id, "end_ids": ends, "never_ids": [],
+            "head_dimension": c.n_embd // c.n_head, "begin_id": c.bos_token_id, "end_id": c.eos_token_id,
+            "end_ids": ends,
         }  # fmt: skip
     return section("decoder", values | {"max_tokens": MOST_TOKENS, "capitalise": True})
 
@@ -124,3 +125,23 @@ def tokenizer_licence(part):
     if "wheel" in part.tokenizer_origin:
         return "MIT"
     return "Apache-2.0" if "stand-in" in part.tokenizer_origin else part.origin.licence
+
+
+def read(text):
+    """pack.toml, parsed."""
+    import tomllib
+
+    return tomllib.loads(text)
+
+
+def prompt_tokens(spec, tokenizer, retrieved):
+    """The prompt's ids for retrieved captions, as docs/model-packs.md says: full stops go, and what does not fit is
+    left out from the last caption on."""
+    before, after = spec["prompt"]["template"].split("{captions}")
+    captions = [caption.strip().rstrip(".").rstrip() for caption in retrieved[: spec["decoder"]["retrieved"]]]
+    for count in range(len(captions), -1, -1):
+        text = before + spec["prompt"].get("separator", ", ").join(captions[:count]) + after
+        ids = tokenizer.encode(text).ids
+        if len(ids) <= spec["decoder"]["prompt_tokens"]:
+            return ids
+    raise ValueError("the prompt's template alone has more tokens than decoder.prompt_tokens")

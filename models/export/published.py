@@ -207,14 +207,14 @@ def random_language_model(name, seed=0):
                          "a stand-in learnt from models/grammar/captions.txt")  # fmt: skip
 
 
-def let_sentences_end(model, kind, length=10):
+def let_sentences_end(model, kind, length=10, vocabulary=1000):
     """Turns the end's output row towards what the model thinks after some words. Random numbers hardly ever choose
     one id out of thousands, so that without this no caption would come to its end."""
     import torch
 
     end = model.config.eos_token_id
     generator = torch.Generator().manual_seed(1)
-    words = torch.randint(3, 1000, (16, 2 * length), generator=generator)
+    words = torch.randint(3, vocabulary, (16, 2 * length), generator=generator)
     words[:, 0] = getattr(model.config, "decoder_start_token_id", None) or 0
     with torch.no_grad():
         if kind == "t5":

@@ -2,6 +2,7 @@
 //! its models. The format is documented in `docs/model-packs.md`.
 
 mod calibration;
+mod decoder;
 pub mod digest;
 mod load;
 mod locate;
@@ -11,13 +12,15 @@ mod record;
 mod speech;
 
 pub use calibration::{CalibrationFile, Chain, Standing};
+pub(crate) use decoder::PLACEHOLDER;
+pub use decoder::{DecoderKind, DecoderSpec, PrefixParts};
 pub use load::Pack;
 pub use locate::default_pack;
 pub use manifest::*;
 pub use phrases::{CAPTION, Phrases};
 pub use record::{FileRecord, replace};
 use speech::check_speech;
-pub use speech::{Correction, DecoderKind, DecoderSpec, GenerationSpec, Method};
+pub use speech::{Correction, GenerationSpec, Method};
 
 use std::path::PathBuf;
 
