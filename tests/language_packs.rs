@@ -280,17 +280,57 @@ fn an_exported_pack_becomes_a_captioner() {
 fn a_decoder_that_does_not_fit_is_refused_by_file_and_key() {
     let cases = [
         ("t5", "layers = 2", "layers = 3", ["encoder.onnx", "cross"]),
-        ("t5", "head_dimension = 12", "head_dimension = 8", ["encoder.onnx", "cross"]),
-        ("t5", "prompt_tokens = 512\n", "", ["decoder", "prompt_tokens"]),
-        ("t5", "encoder = \"encoder.onnx\"\n", "", ["decoder", "encoder"]),
+        (
+            "t5",
+            "head_dimension = 12",
+            "head_dimension = 8",
+            ["encoder.onnx", "cross"],
+        ),
+        (
+            "t5",
+            "prompt_tokens = 512\n",
+            "",
+            ["decoder", "prompt_tokens"],
+        ),
+        (
+            "t5",
+            "encoder = \"encoder.onnx\"\n",
+            "",
+            ["decoder", "encoder"],
+        ),
         ("t5", "begin_id = 0\n", "", ["decoder", "begin_id"]),
         ("t5", "end_id = 1\n", "", ["decoder", "end_id"]),
-        ("t5", "kind = \"encoder-decoder\"", "kind = \"causal\"", ["encoder", "causal"]),
-        ("t5", "{captions}", "the captions", ["prompt.template", "{captions}"]),
-        ("t5", "\"decoder_tokenizer.json\"", "\"tokenizer.json\"", ["tokenizer.json", "vocabulary"]),
+        (
+            "t5",
+            "kind = \"encoder-decoder\"",
+            "kind = \"causal\"",
+            ["encoder", "causal"],
+        ),
+        (
+            "t5",
+            "{captions}",
+            "the captions",
+            ["prompt.template", "{captions}"],
+        ),
+        (
+            "t5",
+            "\"decoder_tokenizer.json\"",
+            "\"tokenizer.json\"",
+            ["tokenizer.json", "vocabulary"],
+        ),
         ("gpt2", "heads = 2", "heads = 4", ["decoder.onnx", "past"]),
-        ("gpt2", "prompt_tokens = 128", "prompt_tokens = 2", ["decoder.prompt_tokens", "8"]),
-        ("gpt2", "kind = \"causal\"", "kind = \"prefix\"", ["decoder", "prefix"]),
+        (
+            "gpt2",
+            "prompt_tokens = 128",
+            "prompt_tokens = 2",
+            ["decoder.prompt_tokens", "8"],
+        ),
+        (
+            "gpt2",
+            "kind = \"causal\"",
+            "kind = \"prefix\"",
+            ["decoder", "prefix"],
+        ),
     ];
     for (name, from, to, parts) in cases {
         let copied = copy(&folder(name));

@@ -61,7 +61,10 @@ fn operator_sets_of_another_age_are_refused() {
 #[test]
 fn outputs_and_inputs_that_are_not_what_the_pack_says_are_named() {
     for (name, parts) in [
-        ("output_renamed", ["no output \"projected\"", "it has embedding"]),
+        (
+            "output_renamed",
+            ["no output \"projected\"", "it has embedding"],
+        ),
         ("output_unmade", ["no node makes its output", "projected"]),
         ("output_of_any_length", ["output \"projected\"", "any"]),
         ("input_fixed_otherwise", ["input \"pixels\"", "24"]),
@@ -87,7 +90,12 @@ fn a_file_over_two_gibibytes_is_refused_before_it_is_read() {
     let opened = Pack::read_manifest(pack.path()).unwrap();
     let error = opened.image_tower(&TractEngine).map(|_| ()).unwrap_err();
     let message = error.to_string();
-    for part in ["image.onnx", "size: found 2147483648 bytes", "at most 2147483647", "int8"] {
+    for part in [
+        "image.onnx",
+        "size: found 2147483648 bytes",
+        "at most 2147483647",
+        "int8",
+    ] {
         assert!(message.contains(part), "{part:?} is not in: {message}");
     }
 }

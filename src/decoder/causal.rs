@@ -8,7 +8,9 @@ use super::{
     check_vocabulary, load_network, prompt::Prompt,
 };
 use crate::{
-    engine::{Element, Engine, EngineError, Input, InputSpec, Network, NetworkSpec, Output, Values},
+    engine::{
+        Element, Engine, EngineError, Input, InputSpec, Network, NetworkSpec, Output, Values,
+    },
     pack::{DecoderSpec, Pack, PackError},
 };
 
@@ -110,7 +112,9 @@ impl Decoder for CausalDecoder {
         let begin = self.spec.begin_id.map(i64::from);
         let tokens: Vec<i64> = begin.into_iter().chain(prompt).collect();
         if tokens.is_empty() {
-            return Err(DecoderError::Tokenizer("the prompt has no token".to_owned()));
+            return Err(DecoderError::Tokenizer(
+                "the prompt has no token".to_owned(),
+            ));
         }
         self.run(&tokens, 1)
     }

@@ -8,7 +8,11 @@ use super::{
     load_network, prompt::Prompt,
 };
 use crate::{
-    engine::{Element, Engine, EngineError, Input, InputSpec, Network, NetworkSpec, Output, Values},
+    embedding::shape_fits,
+    engine::{
+        Element, Engine, EngineError, Input, InputSpec, Network, NetworkSpec, Output, Values,
+        shape_text,
+    },
     pack::{DecoderSpec, Pack, PackError},
 };
 
@@ -54,6 +58,16 @@ impl EncoderDecoder {
             outputs: vec!["logits".to_owned(), "present".to_owned()],
         };
         let reader = load_network(pack, encoder, &encoder_spec, engine)?;
+        let found = reader.output_shape(0);
+        if !shape_fits(&found, &[&cross]) {
+            return Err(pack.mismatch(
+                encoder,
+                "output \"cross\"",
+                format!("shape {}", shape_text(&found)),
+                format!("shape {}", shape_text(&cross)),
+                "mend decoder.layers, heads or head_dimension in pack.toml",
+            ));
+        }
         let network = load_network(pack, &spec.file, &network_spec, engine)?;
         let words = pack.words(spec)?;
         check_vocabulary(pack, spec, network.as_ref(), &words)?;

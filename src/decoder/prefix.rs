@@ -77,13 +77,7 @@ impl PrefixDecoder {
                 floats("mask", &[None, None]),
                 floats(
                     "past",
-                    &[
-                        None,
-                        heads[0],
-                        heads[1],
-                        None,
-                        Some(spec.head_dimension),
-                    ],
+                    &[None, heads[0], heads[1], None, Some(spec.head_dimension)],
                 ),
             ],
             outputs: vec!["logits".to_owned(), "present".to_owned()],

@@ -30,7 +30,8 @@ impl Prompt {
     }
 
     fn new(spec: Option<&PromptSpec>, tokenizer: Tokenizer, most_tokens: usize) -> Self {
-        let (template, separator) = spec.map_or(("", ""), |p| (&p.template, &p.separator));
+        let (template, separator) =
+            spec.map_or(("", ""), |p| (p.template.as_str(), p.separator.as_str()));
         // The manifest was checked: it's there once.
         let (before, after) = template.split_once(PLACEHOLDER).unwrap_or((template, ""));
         Self {
@@ -72,15 +73,15 @@ impl Prompt {
 
 #[cfg(test)]
 mod tests {
-    use tokenizers::{
-        models::wordlevel::WordLevel, pre_tokenizers::whitespace::WhitespaceSplit,
-    };
+    use tokenizers::{models::wordlevel::WordLevel, pre_tokenizers::whitespace::WhitespaceSplit};
 
     use super::*;
 
     /// Words are tokens; each that is not known is number 0.
     fn prompt(most_tokens: usize) -> Prompt {
-        let words = ["?", "Seen:", "a", "dog,", "dog", "cat", "cat,", "Now:", "bird"];
+        let words = [
+            "?", "Seen:", "a", "dog,", "dog", "cat", "cat,", "Now:", "bird",
+        ];
         let vocabulary = words.iter().zip(0..).map(|(w, id)| ((*w).to_owned(), id));
         let model = WordLevel::builder()
             .vocab(vocabulary.collect())

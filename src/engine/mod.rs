@@ -110,7 +110,9 @@ pub enum EngineError {
         location: String,
     },
     /// The operators are of another age.
-    #[error("operator set (opset_import): found {found}, expected {least} to {most}; export with opset_version=17")]
+    #[error(
+        "operator set (opset_import): found {found}, expected {least} to {most}; export with opset_version=17"
+    )]
     Opset {
         /// The version, or "none".
         found: String,

@@ -1,4 +1,4 @@
-//! The only module that knows tract.
+//! The only module, with `graph_checks`, that knows tract.
 
 use std::sync::Arc;
 

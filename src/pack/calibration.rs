@@ -145,7 +145,9 @@ impl Pack {
         // never asked changes nothing.
         let decoder = m.decoder.as_ref().filter(|_| g.method != Method::Retrieve);
         let prompt = decoder.filter(|d| d.reads_prompt()).and(m.prompt.as_ref());
-        let prompt = prompt.map_or_else(String::new, |p| format!(" {:?}", (&p.template, &p.separator)));
+        let prompt = prompt.map_or_else(String::new, |p| {
+            format!(" {:?}", (&p.template, &p.separator))
+        });
         let captions = identity(&format!(
             "{} {} {} {:?} {} {} {:?} {} {} {} {} {} {} {} {} {} {} {:?}{prompt}",
             part(&m.datastore),

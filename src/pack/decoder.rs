@@ -139,7 +139,10 @@ impl TryFrom<Table> for DecoderSpec {
                 kind == Kind::EncoderDecoder,
             ),
         ];
-        if let Some((key, ..)) = foreign.iter().find(|(_, given, belongs)| *given && !belongs) {
+        if let Some((key, ..)) = foreign
+            .iter()
+            .find(|(_, given, belongs)| *given && !belongs)
+        {
             return Err(format!(
                 "`{key}` is no key of kind = \"{}\" (docs/model-packs.md)",
                 kind.name()

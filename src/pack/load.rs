@@ -290,9 +290,7 @@ impl Pack {
             return Ok(None);
         };
         Ok(Some(match &spec.kind {
-            DecoderKind::Prefix(parts) => {
-                Box::new(PrefixDecoder::load(self, spec, parts, engine)?)
-            }
+            DecoderKind::Prefix(parts) => Box::new(PrefixDecoder::load(self, spec, parts, engine)?),
             DecoderKind::Causal { prompt_tokens } => {
                 Box::new(CausalDecoder::load(self, spec, *prompt_tokens, engine)?)
             }
@@ -526,7 +524,7 @@ impl Pack {
     /// When it can't be read, or is longer than an ONNX file can be.
     pub(crate) fn bytes(&self, file: &str) -> Result<Vec<u8>, PackError> {
         let path = self.folder.join(file);
-        let read = || {
+        let read = || -> std::io::Result<Result<Vec<u8>, u64>> {
             let length = fs::metadata(&path)?.len();
             if length > MOST_BYTES {
                 return Ok(Err(length));
