@@ -62,7 +62,7 @@ pub fn generate(
 ) -> Result<Vec<Generated>, DecoderError> {
     let mut finished = match spec.method {
         Method::Retrieve => Vec::new(),
-        Method::Greedy => beam(decoder, condition, spec, 1, expired)?,
+        Method::Greedy => greedy(decoder, condition, spec, expired)?,
         Method::Beam => beam(decoder, condition, spec, spec.candidates.max(1), expired)?,
         Method::Sample => sample(decoder, condition, spec, expired)?,
     };
@@ -75,6 +75,44 @@ pub fn generate(
     Ok(finished)
 }
 
+/// The likeliest token each time, up to the first end. (A beam of one would go on behind an end as long
+/// as something longer could still be worth more.)
+fn greedy(
+    decoder: &mut dyn Decoder,
+    condition: &Condition<'_>,
+    spec: &GenerationSpec,
+    expired: &dyn Fn() -> bool,
+) -> Result<Vec<Generated>, DecoderError> {
+    let mut row = Row {
+        tokens: Vec::new(),
+        log_probability: 0.0,
+    };
+    let mut logits = decoder.begin(condition)?;
+    for _ in 1..decoder.most_tokens() {
+        let best = logits.rows().next().and_then(|values| {
+            let values = log_probabilities(decoder, &row, values, spec);
+            let token = largest(&values, 1).into_iter().next()?;
+            Some((token, values[token as usize]))
+        });
+        let Some((token, log_probability)) = best.filter(|(_, value)| value.is_finite()) else {
+            break;
+        };
+        row.log_probability += log_probability;
+        if decoder.words().is_end(token) {
+            return Ok(vec![Generated {
+                tokens: row.tokens,
+                log_probability: row.log_probability,
+            }]);
+        }
+        row.tokens.push(token);
+        if expired() {
+            break;
+        }
+        logits = decoder.step(&[Step { parent: 0, token }])?;
+    }
+    Ok(Vec::new())
+}
+
 /// Beam search. It ends when `width` captions are finished and the likeliest unfinished one is, at
 /// its present length, already worse than the worst of them.
 fn beam(
@@ -84,7 +122,6 @@ fn beam(
     width: usize,
     expired: &dyn Fn() -> bool,
 ) -> Result<Vec<Generated>, DecoderError> {
-    let end = decoder.words().end();
     let mut finished: Vec<Generated> = Vec::new();
     let mut rows = vec![Row {
         tokens: Vec::new(),
@@ -106,9 +143,11 @@ fn beam(
         next.sort_by(|a, b| b.2.total_cmp(&a.2).then((a.0, a.1).cmp(&(b.0, b.1))));
         let (mut steps, mut longer) = (Vec::new(), Vec::new());
         for (rank, (parent, token, log_probability)) in next.into_iter().enumerate() {
-            if token == end {
-                // An end counts only among the best: otherwise every poor stop would fill the list.
-                if rank < width {
+            if decoder.words().is_end(token) {
+                // An end counts only among the best: otherwise every poor stop would fill the list. Of
+                // two ends of one caption the likelier comes first.
+                let said = |caption: &Generated| caption.tokens == rows[parent].tokens;
+                if rank < width && !finished.iter().any(said) {
                     finished.push(Generated {
                         tokens: rows[parent].tokens.clone(),
                         log_probability,
@@ -155,7 +194,6 @@ fn sample(
     spec: &GenerationSpec,
     expired: &dyn Fn() -> bool,
 ) -> Result<Vec<Generated>, DecoderError> {
-    let end = decoder.words().end();
     let mut random = fastrand::Rng::with_seed(SEED);
     let mut finished = Vec::new();
     let first = decoder.begin(condition)?;
@@ -181,7 +219,7 @@ fn sample(
                 continue;
             };
             row.log_probability += values[token as usize];
-            if token == end {
+            if decoder.words().is_end(token) {
                 finished.push(Generated {
                     tokens: row.tokens,
                     log_probability: row.log_probability,
@@ -213,7 +251,7 @@ fn log_probabilities(
     let mut values = logits.to_vec();
     for (id, value) in values.iter_mut().enumerate() {
         let id = id as u32;
-        let too_soon = id == words.end() && row.tokens.len() < spec.min_tokens;
+        let too_soon = words.is_end(id) && row.tokens.len() < spec.min_tokens;
         if too_soon || words.is_never(id) || !value.is_finite() {
             *value = f32::NEG_INFINITY;
         }

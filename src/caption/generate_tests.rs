@@ -29,7 +29,7 @@ fn words() -> Words {
         .unk_token("w0".into())
         .build()
         .unwrap();
-    Words::new(Tokenizer::new(model), 0, END, &[2], true)
+    Words::new(Tokenizer::new(model), Some(0), &[END], &[2], true)
 }
 
 /// Tokens with their probabilities, after some beginning.

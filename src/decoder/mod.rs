@@ -2,16 +2,29 @@
 //!
 //! A [`Decoder`] is begun on a [`Condition`] (the frame and what was retrieved for it) and then gives
 //! the next token's logits for several rows (beams, samples) at once. Whether it is a decoder with
-//! the condition before its words ([`PrefixDecoder`]) or one with an encoder that reads a prompt is its own
-//! affair; how tokens are chosen from logits is [`crate::caption::generate`]'s.
+//! the condition before its words ([`PrefixDecoder`]), one that reads a text before them
+//! ([`CausalDecoder`]) or one with an encoder for that text ([`EncoderDecoder`]) is its own affair; how tokens are chosen from logits is [`crate::caption::generate`]'s.
 
+mod cache;
+mod causal;
+mod encoder_decoder;
 mod prefix;
+mod prompt;
 mod words;
 
+pub use causal::CausalDecoder;
+pub use encoder_decoder::EncoderDecoder;
 pub use prefix::PrefixDecoder;
 pub use words::Words;
 
-use crate::engine::EngineError;
+use crate::{
+    engine::{Engine, EngineError, Network, NetworkSpec},
+    pack::{DecoderSpec, Pack, PackError},
+};
+
+/// Added to the attention's logits of what must not be seen. Finite: a row that sees nothing at all
+/// (every part hidden) has to stay a number.
+const HIDDEN: f32 = -1e9;
 
 /// What a caption is conditioned on.
 #[derive(Debug, Clone, Copy)]
@@ -131,4 +144,38 @@ pub struct Wants {
     pub grid: Option<[usize; 2]>,
     /// How many of the nearest captions.
     pub retrieved: usize,
+}
+
+fn load_network(
+    pack: &Pack,
+    file: &str,
+    network: &NetworkSpec,
+    engine: &dyn Engine,
+) -> Result<Box<dyn Network>, PackError> {
+    engine
+        .load(&pack.bytes(file)?, network)
+        .map_err(|source| pack.network_error(file, source))
+}
+
+/// Refuses logits for more or fewer ids than the tokenizer has: a token without a word could never be
+/// spoken.
+fn check_vocabulary(
+    pack: &Pack,
+    spec: &DecoderSpec,
+    network: &dyn Network,
+    words: &Words,
+) -> Result<(), PackError> {
+    let (found, size) = (network.output_shape(0), words.size());
+    if let Some(Some(logits)) = found.last()
+        && *logits != size
+    {
+        return Err(pack.mismatch(
+            &spec.tokenizer,
+            "vocabulary",
+            format!("{size} tokens"),
+            format!("{logits}, as {} gives", spec.file),
+            "export decoder and tokenizer together (models/README.md)",
+        ));
+    }
+    Ok(())
 }

@@ -5,26 +5,28 @@
 //! words see the prefix and the words before them; the prefix runs once for a frame, whatever the
 //! number of beams or samples.
 
-use super::{Condition, Decoder, DecoderError, Logits, Step, Wants, Words};
+use super::{
+    Condition, Decoder, DecoderError, HIDDEN, Logits, Step, Wants, Words, cache::Cache,
+    check_vocabulary, load_network,
+};
 use crate::{
     engine::{
         Element, Engine, EngineError, Input, InputSpec, Network, NetworkSpec, Output, Values,
     },
-    pack::{DecoderSpec, Pack, PackError},
+    pack::{DecoderSpec, Pack, PackError, PrefixParts},
 };
-
-/// Added to the attention's logits of what must not be seen. Finite: a row that sees nothing at all
-/// (every part hidden) has to stay a number.
-const HIDDEN: f32 = -1e9;
 
 /// See the module.
 pub struct PrefixDecoder {
     spec: DecoderSpec,
+    parts: PrefixParts,
     widths: Widths,
     prefix: Box<dyn Network>,
     network: Box<dyn Network>,
     words: Words,
     cache: Cache,
+    /// Whether each position of the prefix is hidden.
+    hidden: Vec<bool>,
 }
 
 /// Lengths of the embeddings that the prefix is made of.
@@ -34,22 +36,11 @@ struct Widths {
     text: usize,
 }
 
-/// Keys and values of all that was said, `[rows, 2 layers, heads, length, head_dimension]`.
-#[derive(Default)]
-struct Cache {
-    values: Vec<f32>,
-    rows: usize,
-    length: usize,
-    /// Words said, the beginning included.
-    said: usize,
-    /// Whether each position of the prefix is hidden.
-    hidden: Vec<bool>,
-}
-
 impl PrefixDecoder {
     pub(crate) fn load(
         pack: &Pack,
         spec: &DecoderSpec,
+        parts: &PrefixParts,
         engine: &dyn Engine,
     ) -> Result<Self, PackError> {
         let widths = Widths {
@@ -62,7 +53,7 @@ impl PrefixDecoder {
             shape: shape.to_vec(),
         };
         let one = Some(1);
-        let cells = spec.grid[0] * spec.grid[1];
+        let cells = parts.grid[0] * parts.grid[1];
         let prefix_spec = NetworkSpec {
             inputs: vec![
                 floats("cells", &[one, Some(cells), Some(widths.image)]),
@@ -80,60 +71,34 @@ impl PrefixDecoder {
         let heads = [Some(2 * spec.layers), Some(spec.heads)];
         let decoder_spec = NetworkSpec {
             inputs: vec![
-                floats("prefix", &[None, None, Some(spec.width)]),
+                floats("prefix", &[None, None, Some(parts.width)]),
                 ids("ids"),
                 ids("positions"),
                 floats("mask", &[None, None]),
                 floats(
                     "past",
-                    &[
-                        None,
-                        heads[0],
-                        heads[1],
-                        None,
-                        Some(spec.width / spec.heads),
-                    ],
+                    &[None, heads[0], heads[1], None, Some(spec.head_dimension)],
                 ),
             ],
             outputs: vec!["logits".to_owned(), "present".to_owned()],
         };
-        let load = |file: &String, network: &NetworkSpec| {
-            engine
-                .load(&pack.bytes(file)?, network)
-                .map_err(|source| pack.network_error(file, source))
-        };
-        let decoder = Self {
-            prefix: load(&spec.prefix, &prefix_spec)?,
-            network: load(&spec.file, &decoder_spec)?,
-            words: pack.words(spec)?,
+        let network = load_network(pack, &spec.file, &decoder_spec, engine)?;
+        let words = pack.words(spec)?;
+        check_vocabulary(pack, spec, network.as_ref(), &words)?;
+        Ok(Self {
+            prefix: load_network(pack, &parts.file, &prefix_spec, engine)?,
+            network,
+            words,
             spec: spec.clone(),
+            parts: parts.clone(),
             widths,
             cache: Cache::default(),
-        };
-        decoder.check_vocabulary(pack)?;
-        Ok(decoder)
-    }
-
-    /// A token that the tokenizer has no word for could never be spoken.
-    fn check_vocabulary(&self, pack: &Pack) -> Result<(), PackError> {
-        let found = self.network.output_shape(0);
-        let size = self.words.size();
-        if let Some(Some(logits)) = found.last()
-            && *logits != size
-        {
-            return Err(pack.mismatch(
-                &self.spec.tokenizer,
-                "vocabulary",
-                format!("{size} tokens"),
-                format!("{logits}, as {} gives", self.spec.file),
-                "export decoder and tokenizer together (models/README.md)",
-            ));
-        }
-        Ok(())
+            hidden: Vec::new(),
+        })
     }
 
     fn prefix_values(&mut self, condition: &Condition<'_>) -> Result<Output, DecoderError> {
-        let cells = self.spec.grid[0] * self.spec.grid[1];
+        let cells = self.parts.grid[0] * self.parts.grid[1];
         let text = self.widths.text;
         let given = &condition.retrieved[..condition.retrieved.len().min(self.spec.retrieved)];
         let whole = |part, values: &[f32], expected: usize| match values.len() {
@@ -156,7 +121,7 @@ impl PrefixDecoder {
         }
         retrieved.resize(count * text, 0.0);
         scores.resize(count, 0.0);
-        self.cache.hidden = std::iter::repeat_n(condition.cells.is_empty(), cells)
+        self.hidden = std::iter::repeat_n(condition.cells.is_empty(), cells)
             .chain([condition.realigned.is_empty()])
             .chain(std::iter::repeat_n(given.is_empty(), count))
             .collect();
@@ -174,13 +139,13 @@ impl PrefixDecoder {
 
     /// Runs the transformer on `prefix` (`[1, p, width]`, or nothing) and one token a row.
     fn run(&mut self, prefix: &[f32], tokens: &[i64]) -> Result<Logits, DecoderError> {
-        let (rows, width) = (tokens.len(), self.spec.width);
+        let (rows, width) = (tokens.len(), self.parts.width);
         let before = prefix.len() / width / rows;
         let (queries, keys) = (before + 1, self.cache.length + before + 1);
         let mut mask = vec![0f32; queries * keys];
         for (query, row) in mask.chunks_exact_mut(keys).enumerate() {
             for (key, cell) in row.iter_mut().enumerate() {
-                let hidden = self.cache.hidden.get(key).copied().unwrap_or(false);
+                let hidden = self.hidden.get(key).copied().unwrap_or(false);
                 // The prefix must not see the word behind it.
                 if hidden || (query < before && key == keys - 1) {
                     *cell = HIDDEN;
@@ -189,7 +154,7 @@ impl PrefixDecoder {
         }
         let positions = vec![self.cache.said as i64; rows];
         let (layers, heads) = (2 * self.spec.layers, self.spec.heads);
-        let depth = width / heads;
+        let depth = self.spec.head_dimension;
         let outputs = self.network.run(&[
             Input {
                 values: Values::F32(prefix),
@@ -221,10 +186,7 @@ impl PrefixDecoder {
             let found = format!("outputs {:?} and {:?}", logits.shape, present.shape);
             return Err(EngineError::Run(found).into());
         }
-        self.cache.values = present.values;
-        self.cache.rows = rows;
-        self.cache.length = keys;
-        self.cache.said += 1;
+        self.cache.put(present, rows, keys);
         Ok(Logits::new(logits.values, vocabulary))
     }
 }
@@ -233,7 +195,8 @@ impl Decoder for PrefixDecoder {
     fn begin(&mut self, condition: &Condition<'_>) -> Result<Logits, DecoderError> {
         self.cache = Cache::default();
         let prefix = self.prefix_values(condition)?;
-        let begin = [i64::from(self.words.begin())];
+        // Never absent: the manifest was checked.
+        let begin = [i64::from(self.words.begin().unwrap_or_default())];
         self.run(&prefix.values, &begin)
     }
 
@@ -241,23 +204,7 @@ impl Decoder for PrefixDecoder {
         if self.cache.said >= self.spec.max_tokens {
             return Err(DecoderError::Full(self.spec.max_tokens));
         }
-        let rows = self.cache.rows;
-        if let Some(stray) = steps.iter().find(|step| step.parent >= rows) {
-            return Err(DecoderError::Parent {
-                parent: stray.parent,
-                rows,
-            });
-        }
-        // Most steps continue every row where it stands.
-        let in_place = steps.len() == rows && steps.iter().enumerate().all(|(i, s)| s.parent == i);
-        if !in_place {
-            let block = self.cache.values.len() / rows;
-            let mut taken = Vec::with_capacity(block * steps.len());
-            for step in steps {
-                taken.extend_from_slice(&self.cache.values[step.parent * block..][..block]);
-            }
-            self.cache.values = taken;
-        }
+        self.cache.take(steps)?;
         let tokens: Vec<i64> = steps.iter().map(|step| i64::from(step.token)).collect();
         if tokens.is_empty() {
             return Ok(Logits::new(Vec::new(), self.words.size()));
@@ -275,7 +222,7 @@ impl Decoder for PrefixDecoder {
 
     fn wants(&self) -> Wants {
         Wants {
-            grid: Some(self.spec.grid),
+            grid: Some(self.parts.grid),
             retrieved: self.spec.retrieved,
         }
     }

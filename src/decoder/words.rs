@@ -9,30 +9,30 @@ use super::DecoderError;
 /// The tokenizer with the ids that have a meaning of their own.
 pub struct Words {
     tokenizer: Tokenizer,
-    begin: u32,
-    end: u32,
+    begin: Option<u32>,
+    ends: Vec<u32>,
     never: HashSet<u32>,
     capitalise: bool,
 }
 
 impl Words {
-    /// `never` are the ids that are no words (padding, the beginning); the end is not among them.
+    /// `never` are the ids that are no words (padding, the beginning); the ends are not among them.
     pub fn new(
         tokenizer: Tokenizer,
-        begin: u32,
-        end: u32,
+        begin: Option<u32>,
+        ends: &[u32],
         never: &[u32],
         capitalise: bool,
     ) -> Self {
         Self {
             tokenizer,
             begin,
-            end,
+            ends: ends.to_vec(),
             never: never
                 .iter()
                 .copied()
-                .chain([begin])
-                .filter(|&id| id != end)
+                .chain(begin)
+                .filter(|id| !ends.contains(id))
                 .collect(),
             capitalise,
         }
@@ -43,14 +43,14 @@ impl Words {
         self.tokenizer.get_vocab_size(true)
     }
 
-    /// The id that stands before the first word.
-    pub fn begin(&self) -> u32 {
+    /// The id that stands before the first word, where the decoder has one.
+    pub fn begin(&self) -> Option<u32> {
         self.begin
     }
 
-    /// The id that ends a caption.
-    pub fn end(&self) -> u32 {
-        self.end
+    /// Whether an id ends a caption.
+    pub fn is_end(&self, id: u32) -> bool {
+        self.ends.contains(&id)
     }
 
     /// Whether an id must not be said.

@@ -55,7 +55,7 @@ pub(crate) fn normalise(vector: &mut [f32]) -> Result<f32, EmbeddingError> {
 
 /// Whether a declared output shape can be one of `expected`; an unknown dimension (`None`) on
 /// either side fits anything.
-fn shape_fits(found: &[Option<usize>], expected: &[&[Option<usize>]]) -> bool {
+pub(crate) fn shape_fits(found: &[Option<usize>], expected: &[&[Option<usize>]]) -> bool {
     expected.iter().any(|shape| {
         shape.len() == found.len()
             && shape

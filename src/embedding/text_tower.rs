@@ -85,12 +85,7 @@ impl TextTower {
     /// [`EmbeddingError`] when the tokenizer or the network fails, or the output does not have the
     /// shape that the pack promises.
     pub fn embed(&mut self, caption: &str) -> Result<Vec<f32>, EmbeddingError> {
-        let text = format!("{}{caption}", self.spec.prefix);
-        let encoding = self
-            .tokenizer
-            .encode_fast(text, true)
-            .map_err(|e| EmbeddingError::Tokenizer(e.to_string()))?;
-        let mut ids: Vec<i64> = encoding.get_ids().iter().map(|&id| i64::from(id)).collect();
+        let mut ids = self.tokens(caption)?;
         let used = ids.len();
         if let Some(pad) = self.spec.pad_id {
             ids.resize(self.spec.max_length, i64::from(pad));
@@ -113,6 +108,19 @@ impl TextTower {
         let mut embedding = self.pool(&output, &ids, used)?;
         normalise(&mut embedding)?;
         Ok(embedding)
+    }
+
+    /// A caption's ids as the network gets them, before padding.
+    ///
+    /// # Errors
+    /// [`EmbeddingError::Tokenizer`] when the tokenizer fails.
+    pub fn tokens(&self, caption: &str) -> Result<Vec<i64>, EmbeddingError> {
+        let text = format!("{}{caption}", self.spec.prefix);
+        let encoding = self
+            .tokenizer
+            .encode_fast(text, true)
+            .map_err(|e| EmbeddingError::Tokenizer(e.to_string()))?;
+        Ok(encoding.get_ids().iter().map(|&id| i64::from(id)).collect())
     }
 
     fn pool(&self, output: &Output, ids: &[i64], used: usize) -> Result<Vec<f32>, EmbeddingError> {

@@ -1,6 +1,7 @@
 //! Runs the networks of a pack. Everything else sees two small traits, so the chain can be tested
 //! with fakes and the inference library lives in one module ([`tract`]).
 
+mod graph_checks;
 pub mod tract;
 
 use thiserror::Error;
@@ -96,6 +97,29 @@ pub enum EngineError {
         found: String,
         /// What the pack declares.
         expected: String,
+    },
+    /// Weights that are not in the file.
+    #[error(
+        "the values of {tensor:?} are in another file ({location:?}), which is never read, wherever it lies; \
+         expected all weights inside: onnx.save(onnx.load(FILE), FILE) puts them there, up to 2 GiB"
+    )]
+    External {
+        /// The weight's name.
+        tensor: String,
+        /// Where it says that they are.
+        location: String,
+    },
+    /// The operators are of another age.
+    #[error(
+        "operator set (opset_import): found {found}, expected {least} to {most}; export with opset_version=17"
+    )]
+    Opset {
+        /// The version, or "none".
+        found: String,
+        /// The oldest that is taken.
+        least: i64,
+        /// The newest that is taken.
+        most: i64,
     },
     /// The run itself failed.
     #[error("run failed: {0}")]

@@ -1,12 +1,13 @@
-//! The only module that knows tract.
+//! The only module, with `graph_checks`, that knows tract.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid as _;
 
 use super::{
-    Element, Engine, EngineError, Input, Network, NetworkSpec, Output, Values, shape_text,
+    Element, Engine, EngineError, Input, Network, NetworkSpec, Output, Values, graph_checks,
+    shape_text,
 };
 
 /// [`Engine`] on tract (pure Rust, no shared library to install on a board).
@@ -33,7 +34,7 @@ impl Engine for TractEngine {
         let proto = parser
             .proto_model_for_read(&mut bytes)
             .map_err(unreadable)?;
-        check_names(&proto)?;
+        graph_checks::check(&proto)?;
         let mut model = parser.model_for_proto_model(&proto).map_err(unreadable)?;
         // It holds all weights once more.
         drop(proto);
@@ -46,28 +47,6 @@ impl Engine for TractEngine {
             .map_err(unreadable)?;
         let state = plan.spawn().map_err(run_error)?;
         Ok(Box::new(TractNetwork { plan, state }))
-    }
-}
-
-/// Refuses a graph whose outputs nothing makes: tract's parser panics on it.
-fn check_names(proto: &tract_onnx::pb::ModelProto) -> Result<(), EngineError> {
-    let Some(graph) = &proto.graph else {
-        return Err(EngineError::Unreadable("it has no graph".to_owned()));
-    };
-    let inputs = graph.input.iter().map(|input| &input.name);
-    let weights = graph.initializer.iter().map(|weight| &weight.name);
-    let results = graph.node.iter().flat_map(|node| &node.output);
-    let made: HashSet<&String> = inputs.chain(weights).chain(results).collect();
-    match graph
-        .output
-        .iter()
-        .find(|output| !made.contains(&output.name))
-    {
-        Some(output) => Err(EngineError::Unreadable(format!(
-            "no node makes its output {:?}",
-            output.name
-        ))),
-        None => Ok(()),
     }
 }
 

@@ -144,11 +144,15 @@ impl Pack {
         // The deadline is left out: a caption that came in time is the same with any. A decoder that is
         // never asked changes nothing.
         let decoder = m.decoder.as_ref().filter(|_| g.method != Method::Retrieve);
+        let prompt = decoder.filter(|d| d.reads_prompt()).and(m.prompt.as_ref());
+        let prompt = prompt.map_or_else(String::new, |p| {
+            format!(" {:?}", (&p.template, &p.separator))
+        });
         let captions = identity(&format!(
-            "{} {} {} {:?} {} {} {:?} {} {} {} {} {} {} {} {} {} {} {:?}",
+            "{} {} {} {:?} {} {} {:?} {} {} {} {} {} {} {} {} {} {} {:?}{prompt}",
             part(&m.datastore),
             hash(decoder.map(|d| &d.file)),
-            hash(decoder.map(|d| &d.prefix)),
+            hash(decoder.and_then(|d| d.second_graph())),
             decoder.map(|d| d.retrieved),
             m.caption.candidates,
             m.caption.score_weight,

@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path};
 
-use super::{FORMAT, Manifest, PackError, PartFile, TextPooling, speech::check_speech};
+use super::{DecoderSpec, FORMAT, Manifest, PackError, PartFile, TextPooling, speech::check_speech};
 
 /// The one key that every format has.
 #[derive(serde::Deserialize)]
@@ -164,11 +164,9 @@ impl Manifest {
             ("image_tower.file", Some(&image.file)),
             ("text_tower.file", Some(&text.file)),
             ("text_tower.tokenizer", Some(&text.tokenizer)),
-            ("decoder.file", decoder.map(|d| &d.file)),
-            ("decoder.prefix", decoder.map(|d| &d.prefix)),
-            ("decoder.tokenizer", decoder.map(|d| &d.tokenizer)),
         ]
         .into_iter()
+        .chain(decoder.into_iter().flat_map(DecoderSpec::files))
         .chain(
             parts
                 .iter()

@@ -11,7 +11,7 @@ use super::{DecoderKind, DecoderSpec, Manifest, PackError, PartFile, digest};
 use crate::{
     caption::CorrectionError,
     datastore::{Datastore, FileBytes},
-    decoder::{Decoder, PrefixDecoder, Words},
+    decoder::{CausalDecoder, Decoder, EncoderDecoder, PrefixDecoder, Words},
     embedding::{ImageTower, TextTower},
     engine::Engine,
     realignment::Realignment,
@@ -105,8 +105,21 @@ impl Pack {
         let Some(spec) = &self.manifest.decoder else {
             return Ok(None);
         };
-        Ok(Some(match spec.kind {
-            DecoderKind::Prefix => Box::new(PrefixDecoder::load(self, spec, engine)?),
+        Ok(Some(match &spec.kind {
+            DecoderKind::Prefix(parts) => Box::new(PrefixDecoder::load(self, spec, parts, engine)?),
+            DecoderKind::Causal { prompt_tokens } => {
+                Box::new(CausalDecoder::load(self, spec, *prompt_tokens, engine)?)
+            }
+            DecoderKind::EncoderDecoder {
+                encoder,
+                prompt_tokens,
+            } => Box::new(EncoderDecoder::load(
+                self,
+                spec,
+                encoder,
+                *prompt_tokens,
+                engine,
+            )?),
         }))
     }
 
@@ -115,23 +128,29 @@ impl Pack {
     /// # Errors
     /// When its tokenizer can't be read.
     pub(crate) fn words(&self, spec: &DecoderSpec) -> Result<Words, PackError> {
-        let tokenizer = Tokenizer::from_bytes(self.bytes(&spec.tokenizer)?).map_err(|error| {
+        Ok(Words::new(
+            self.tokenizer(&spec.tokenizer)?,
+            spec.begin_id,
+            &spec.end_ids,
+            &spec.never_ids,
+            spec.capitalise,
+        ))
+    }
+
+    /// A tokenizer as it is in its file.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub(crate) fn tokenizer(&self, file: &str) -> Result<Tokenizer, PackError> {
+        Tokenizer::from_bytes(self.bytes(file)?).map_err(|error| {
             self.mismatch(
-                &spec.tokenizer,
+                file,
                 "content",
                 error.to_string(),
                 "a tokenizer.json of the tokenizers library".to_owned(),
                 "export the tokenizer again (models/README.md)",
             )
-        })?;
-        let (begin, end) = (spec.begin_id, spec.end_id);
-        Ok(Words::new(
-            tokenizer,
-            begin,
-            end,
-            &spec.never_ids,
-            spec.capitalise,
-        ))
+        })
     }
 
     /// The realignment.
@@ -316,8 +335,29 @@ impl Pack {
     }
 
     /// The bytes of one file of the pack.
+    ///
+    /// # Errors
+    /// When it can't be read, or is longer than an ONNX file can be.
     pub(crate) fn bytes(&self, file: &str) -> Result<Vec<u8>, PackError> {
-        fs::read(self.folder.join(file)).map_err(|source| self.read_error(file, source))
+        let path = self.folder.join(file);
+        let read = || -> std::io::Result<Result<Vec<u8>, u64>> {
+            let length = fs::metadata(&path)?.len();
+            if length > MOST_BYTES {
+                return Ok(Err(length));
+            }
+            fs::read(&path).map(Ok)
+        };
+        read()
+            .map_err(|source| self.read_error(file, source))?
+            .map_err(|length| {
+                self.mismatch(
+                    file,
+                    "size",
+                    format!("{length} bytes"),
+                    format!("at most {MOST_BYTES}"),
+                    "an ONNX file can't be longer and is read whole: take int8 weights, or a smaller model",
+                )
+            })
     }
 
     fn read_error(&self, file: &str, cause: std::io::Error) -> PackError {
@@ -357,6 +397,9 @@ impl Pack {
         }
     }
 }
+
+/// The longest message that protobuf allows, 2 GiB.
+const MOST_BYTES: u64 = i32::MAX as u64;
 
 /// Two means that are no further apart are of the same captions: sums in another order.
 const SAME_MEAN: f32 = 1e-4;

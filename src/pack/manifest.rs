@@ -252,10 +252,17 @@ impl Default for CaptionSpec {
     }
 }
 
-/// What is put before the decoder.
+/// What a decoder that reads text is told.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PromptSpec {
-    /// The text, with `{captions}` where the retrieved captions go.
+    /// The text, with `{captions}` once, where the retrieved captions go.
     pub template: String,
+    /// Stands between two captions. Default: ", ".
+    #[serde(default = "default_separator")]
+    pub separator: String,
+}
+
+fn default_separator() -> String {
+    ", ".to_owned()
 }

@@ -3,6 +3,7 @@
 
 mod calibration;
 mod check;
+mod decoder;
 pub mod digest;
 mod error;
 mod load;
@@ -13,10 +14,12 @@ mod record;
 mod speech;
 
 pub use calibration::{CalibrationFile, Chain, Standing};
+pub(crate) use decoder::PLACEHOLDER;
+pub use decoder::{DecoderKind, DecoderSpec, PrefixParts};
 pub use error::{Mismatch, PackError};
 pub use load::Pack;
 pub use locate::default_pack;
 pub use manifest::*;
 pub use phrases::{CAPTION, Phrases};
 pub use record::{FileRecord, replace};
-pub use speech::{Correction, DecoderKind, DecoderSpec, GenerationSpec, Method};
+pub use speech::{Correction, GenerationSpec, Method};

@@ -1,54 +1,9 @@
-//! The decoder's part of `pack.toml`: what it is and how it is let speak.
+//! How a pack's decoder is let speak: `[generation]` of `pack.toml`, and the ranges of it and of `[decoder]`.
 
 use serde::Deserialize;
 
-use super::{Manifest, manifest::exactly};
+use super::Manifest;
 use crate::caption::Corrections;
-
-/// The small language model and its tokenizer.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DecoderSpec {
-    /// How the condition reaches it.
-    pub kind: DecoderKind,
-    /// ONNX file within the pack: the transformer with its cache.
-    pub file: String,
-    /// ONNX file within the pack: from the condition to prefix positions.
-    pub prefix: String,
-    /// `tokenizer.json` within the pack.
-    pub tokenizer: String,
-    /// Rows and columns of the grid over the image tower's map.
-    #[serde(deserialize_with = "exactly")]
-    pub grid: [usize; 2],
-    /// How many of the nearest captions it's given.
-    pub retrieved: usize,
-    /// Numbers in a position.
-    pub width: usize,
-    /// Number of layers.
-    pub layers: usize,
-    /// Attention heads in each layer; they share `width` evenly.
-    pub heads: usize,
-    /// Id before the first word.
-    pub begin_id: u32,
-    /// Id that ends a caption.
-    pub end_id: u32,
-    /// Ids that are no words. Default: none.
-    #[serde(default)]
-    pub never_ids: Vec<u32>,
-    /// The most tokens of a caption, its end included.
-    pub max_tokens: usize,
-    /// Whether a caption's first letter is made a capital. Default: false.
-    #[serde(default)]
-    pub capitalise: bool,
-}
-
-/// How the condition reaches a decoder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DecoderKind {
-    /// As positions before its words ([`crate::decoder::PrefixDecoder`]).
-    Prefix,
-}
 
 /// How a decoder is let speak, and how one of its captions is chosen.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -181,41 +136,8 @@ pub(super) fn check_speech(m: &Manifest) -> Result<(), (String, String, &'static
             "1 or more",
         ),
     ];
-    if let Some(d) = &m.decoder {
-        let grid = d.grid.iter().all(|side| (1..=64).contains(side));
-        let heads = d.heads > 0 && d.width > 0 && d.width.is_multiple_of(d.heads);
-        checks.extend([
-            (
-                "decoder.grid",
-                grid,
-                format!("{:?}", d.grid),
-                "1 to 64 rows and columns",
-            ),
-            (
-                "decoder.retrieved",
-                d.retrieved <= 256,
-                d.retrieved.to_string(),
-                "0 to 256",
-            ),
-            (
-                "decoder.layers",
-                (1..=256).contains(&d.layers),
-                d.layers.to_string(),
-                "1 to 256",
-            ),
-            (
-                "decoder.heads",
-                heads,
-                format!("{} with width {}", d.heads, d.width),
-                "a divisor of decoder.width",
-            ),
-            (
-                "decoder.max_tokens",
-                (2..=4096).contains(&d.max_tokens),
-                d.max_tokens.to_string(),
-                "2 to 4096",
-            ),
-        ]);
+    if let Some(decoder) = &m.decoder {
+        checks.extend(decoder.checks(m.prompt.as_ref()));
     }
     if let Err(error) = Corrections::new(&g.corrections) {
         let found = format!("{:?}: {}", g.corrections[error.at].find, error.cause);
