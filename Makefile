@@ -10,7 +10,7 @@ BUILT = "$${CARGO_TARGET_DIR:-target}/debug/captiond"
 RELEASE = "$${CARGO_TARGET_DIR:-target}/release/captiond"
 VENV = target/venv
 
-.PHONY: help demo test faults faults-long parity bench bench-search bench-metrics deb default-pack samples install clean
+.PHONY: help demo test test-web faults faults-long parity bench bench-search bench-metrics deb default-pack samples install clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -26,7 +26,13 @@ test: install ## format, lint, tests, docs and parity: what CI runs
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --all-features --no-deps
 	$(CARGO) test --locked --all-features
 	$(PYTHON) -m unittest discover -q -s models
+	@$(MAKE) --no-print-directory test-web
 	@$(MAKE) --no-print-directory parity
+
+test-web: ## the installer's page in a headless Chromium
+	@.ci/install chromium chromium-driver
+	$(CARGO) build --locked --all-features
+	@CAPTIOND_PROGRAM=$(BUILT) $(PYTHON) -B tests/page/test_page.py
 
 FAULTS = $(CARGO) test --locked --all-features --test 'faults_*' -- --nocapture
 MORE_FAULTS = $(CARGO) test --locked --all-features --no-fail-fast --test daemon_mqtt --test mqtt_outbox --test mqtt_commands \

@@ -5,4 +5,7 @@ mod decode;
 mod quality;
 
 pub use decode::{DecodeError, Limits, decode};
-pub use quality::{Flaw, FrameQuality, QualityError};
+pub use quality::{
+    Flaw, FrameQuality, LEAST_HIGHLIGHTS, LEAST_LIGHT, LEAST_SHARPNESS, MOST_CLIPPED_BRIGHT,
+    QualityError,
+};

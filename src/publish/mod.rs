@@ -19,6 +19,8 @@ mod spool;
 pub mod stdout;
 
 pub use camera::{CameraCondition, CameraState};
+#[cfg(feature = "web")]
+pub(crate) use {health::memory, message::time_stamp, picture::jpeg};
 
 /// Why a caption wasn't taken.
 #[derive(Debug, thiserror::Error)]
