@@ -10,7 +10,7 @@ BUILT = "$${CARGO_TARGET_DIR:-target}/debug/captiond"
 RELEASE = "$${CARGO_TARGET_DIR:-target}/release/captiond"
 VENV = target/venv
 
-.PHONY: help demo test faults faults-long fuzz audit soak parity bench bench-search bench-metrics deb default-pack samples install clean test-aarch64 cross cross-aarch64 cross-armv7
+.PHONY: help demo test faults faults-long fuzz audit soak parity bench bench-search bench-metrics deb default-pack samples install clean test-aarch64 cross cross-aarch64 cross-armv7 test-web
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -26,12 +26,18 @@ test: install ## format, lint, tests, docs, parity and aarch64: what CI runs
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --all-features --no-deps
 	$(CARGO) test --locked --all-features
 	$(PYTHON) -m unittest discover -q -s models
+	@$(MAKE) --no-print-directory test-web
 	@$(MAKE) --no-print-directory parity
 	@$(MAKE) --no-print-directory test-aarch64
 
 test-aarch64: ## build for aarch64 and compare with this machine under qemu-user (docs/cross-building.md)
 	$(CARGO) build --locked --all-features
 	cross/test $(BUILT)
+
+test-web: ## the installer's page in a headless Chromium
+	@.ci/install chromium chromium-driver
+	$(CARGO) build --locked --all-features
+	@CAPTIOND_PROGRAM=$(BUILT) $(PYTHON) -B tests/page/test_page.py
 
 FAULTS = $(CARGO) test --locked --all-features --test 'faults_*' -- --nocapture
 MORE_FAULTS = $(CARGO) test --locked --all-features --no-fail-fast --test daemon_mqtt --test mqtt_outbox --test mqtt_commands \

@@ -4,7 +4,8 @@
 //!
 //! frame ([`source`], [`frame`]) -> embedding ([`embedding`], run by [`engine`]) ->
 //! realigned ([`realignment`]) -> retrieved ([`datastore`]) -> spoken by a [`decoder`] -> caption and
-//! confidence ([`caption`], joined in [`captioner`]) -> published ([`publish`], [`speech`], driven by [`daemon`]).
+//! confidence ([`caption`], joined in [`captioner`]) -> published ([`publish`], [`speech`], a page with the feature
+//! `web`, driven by [`daemon`]).
 //!
 //! What a chain is made of comes from a model pack ([`pack`]); [`fit`] makes the realignment
 //! offline and [`eval`] measures it. The method is ReCap ("Linear Alignment of Vision-language
@@ -35,6 +36,9 @@ pub mod captioner;
 pub mod publish;
 
 pub mod speech;
+
+#[cfg(feature = "web")]
+pub mod web;
 
 pub mod daemon;
 

@@ -176,3 +176,41 @@ fn the_file_alone_is_checked_where_nothing_is_connected() {
     assert_eq!(text.matches("configuration:").count(), 1);
     assert!(!text.contains("pack:"), "{text}");
 }
+
+#[cfg(feature = "web")]
+#[test]
+fn the_pages_address_is_tried() {
+    let folder = tempfile::tempdir().unwrap();
+    let pack = whole_pack(folder.path());
+    let token = folder.path().join("token");
+    fs::write(&token, "q7Jx2mV0sLzT4bWn").unwrap();
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = folder.path().join("captiond.toml");
+    for (listen, state, found) in [
+        (
+            format!("127.0.0.1:{}", free_port()),
+            "ok",
+            "only this device",
+        ),
+        (
+            format!("0.0.0.0:{}", free_port()),
+            "warning",
+            "without encryption",
+        ),
+        (taken.local_addr().unwrap().to_string(), "problem", "in use"),
+    ] {
+        let text = format!(
+            "[source]\nkind = \"folder\"\npath = \"in\"\n\
+             [web]\nlisten = \"{listen}\"\ntoken_file = \"token\"\n"
+        );
+        fs::write(&config, text).unwrap();
+        let (_, report) = check(&config, &["--pack", pack.path().to_str().unwrap()]);
+        assert_todos(&report);
+        let page = part(&report, "page");
+        assert_eq!(page["state"], state, "{page}");
+        assert!(page["found"].as_str().unwrap().contains(found), "{page}");
+        // With a page captions go somewhere.
+        assert_eq!(part(&report, "configuration")["state"], "ok", "{report}");
+    }
+}

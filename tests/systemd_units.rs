@@ -111,7 +111,11 @@ fn the_daemon_may_start_its_own_program() {
         return;
     };
     let taken_away = ["@privileged", "@resources"].map(|group| system_calls(group).unwrap());
-    for call in ["execve", "clone3", "kill", "waitid", "pipe2", "setpgid"] {
+    // The second line is what the page needs.
+    for call in [
+        "execve", "clone3", "kill", "waitid", "pipe2", "setpgid", //
+        "socket", "bind", "listen", "accept4", "poll", "shutdown",
+    ] {
         assert!(allowed.contains(call), "{call} is not allowed");
         for group in &taken_away {
             assert!(!group.contains(call), "{call} is taken away");
@@ -148,6 +152,9 @@ fn the_watchdog_is_fed_by_the_main_process_and_reload_is_hangup() {
         "KillMode=mixed",
         // A picture or a pack that is too much ends the daemon alone.
         "MemoryMax=80%",
+        // The page listens on one of these.
+        "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6",
+        "LoadCredential=captiond.web-token",
     ] {
         assert!(
             unit.lines().any(|found| found == line),

@@ -130,6 +130,28 @@ pub fn run(
         life.listen(move |event| to.play_event(event));
         publishers.push(Arc::new(speech));
     }
+    #[cfg(feature = "web")]
+    let web = match config.web {
+        Some(web) => {
+            let broker = publishers.clone();
+            let around = crate::web::Surroundings {
+                device: config.device.clone(),
+                controls: controls.clone(),
+                counters: Arc::clone(&counters),
+                demand: demand.clone(),
+                clock: Arc::clone(&clock),
+                shutdown: shutdown.clone(),
+                limits,
+                connected: Box::new(move || broker.iter().find_map(|to| to.connected())),
+            };
+            let web =
+                crate::web::Web::start(web, around).context("can't start the page's thread")?;
+            Some(Arc::new(web))
+        }
+        None => None,
+    };
+    #[cfg(feature = "web")]
+    publishers.extend(web.iter().map(|web| Arc::clone(web) as Arc<dyn Publisher>));
     let state = StateCell::new();
     tell(&state, &publishers, &life, &clock);
     let source = Supervised::new(
@@ -138,6 +160,12 @@ pub fn run(
         config.source.live.frozen_after,
         Arc::clone(&clock),
     );
+    let source: Box<dyn FrameSource> = Box::new(source);
+    #[cfg(feature = "web")]
+    let source = match &web {
+        Some(web) => web.watch(source),
+        None => source,
+    };
     for button in config.trigger.buttons() {
         listen(button, demand.clone(), Arc::clone(&clock), shutdown.clone())
             .context("can't start a button's thread")?;
@@ -163,7 +191,7 @@ pub fn run(
     };
     let tally = daemon::run(
         settings,
-        Box::new(source),
+        source,
         Box::new(describe),
         publishers,
         clock,
@@ -236,6 +264,7 @@ impl Reload {
             mqtt,
             home_assistant,
             speech,
+            web,
         } = new;
         let running = &mut self.running;
         let mut applied = Vec::new();
@@ -297,6 +326,9 @@ impl Reload {
         }
         if running.home_assistant != home_assistant {
             left.push("home_assistant");
+        }
+        if running.web != web {
+            left.push("web");
         }
         if !applied.is_empty() {
             tracing::info!("changed as configured: {}", applied.join(", "));

@@ -6,4 +6,7 @@ pub mod jpeg;
 mod quality;
 
 pub use decode::{DAEMON_BYTES, DecodeError, Limits, decode};
-pub use quality::{Flaw, FrameQuality, QualityError};
+pub use quality::{
+    Flaw, FrameQuality, LEAST_HIGHLIGHTS, LEAST_LIGHT, LEAST_SHARPNESS, MOST_CLIPPED_BRIGHT,
+    QualityError,
+};

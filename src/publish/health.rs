@@ -89,8 +89,8 @@ impl From<Numbers> for Health {
     }
 }
 
-/// The resident set, from Linux.
-fn memory() -> Option<u64> {
+/// The resident set in bytes, from Linux.
+pub(crate) fn memory() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status
         .lines()

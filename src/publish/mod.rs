@@ -20,6 +20,8 @@ pub mod stdout;
 pub mod topics;
 
 pub use camera::{CameraCondition, CameraState};
+#[cfg(feature = "web")]
+pub(crate) use {health::memory, picture::jpeg, topics::time_stamp};
 
 /// Why a caption wasn't taken.
 #[derive(Debug, thiserror::Error)]

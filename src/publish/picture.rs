@@ -17,7 +17,7 @@ const SMALLER: [(u32, u8); 3] = [(1280, 80), (640, 75), (320, 60)];
 ///
 /// # Errors
 /// When the frame is no picture, or can't be made small enough.
-pub(super) fn jpeg(frame: &Frame, limit: usize, limits: Limits) -> Result<Vec<u8>, PublishError> {
+pub(crate) fn jpeg(frame: &Frame, limit: usize, limits: Limits) -> Result<Vec<u8>, PublishError> {
     let failed = |reason: String| PublishError::Picture(format!("{}: {reason}", frame.origin));
     let decoded;
     let pixels: &RgbImage = match &frame.pixels {

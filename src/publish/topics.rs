@@ -65,7 +65,7 @@ impl Topics {
 
 /// RFC 3339 in UTC with milliseconds. A date that this format can't show (a clock that was set to
 /// nonsense) becomes the epoch instead of a panic.
-pub(super) fn time_stamp(time: SystemTime) -> String {
+pub(crate) fn time_stamp(time: SystemTime) -> String {
     let year_10000 = Duration::from_secs(253_402_300_800);
     let shown = match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(since) if since < year_10000 => time,

@@ -17,13 +17,14 @@ mod chain;
 mod source;
 mod speech;
 mod system;
+mod web;
 
 /// Where packages put the configuration.
 const INSTALLED: &str = "/etc/captiond/captiond.toml";
 
 /// Try everything that the daemon needs, and say what to do about what is wrong
 ///
-/// Tries the configuration, pack, camera, broker, speech, permissions, clock and disk. Run it as the
+/// Tries the configuration, pack, camera, broker, speech, page, permissions, clock and disk. Run it as the
 /// daemon's user while the daemon is stopped: `sudo -u captiond captiond check`. The exit code is 1
 /// if there is a problem; warnings alone leave it at 0.
 #[derive(Debug, Clone, clap::Args)]
@@ -60,7 +61,7 @@ pub enum State {
 /// One part's outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// configuration, pack, source, broker, speech, permissions, clock, disk.
+    /// configuration, pack, source, broker, speech, page, permissions, clock, disk.
     pub name: &'static str,
     /// How it stands.
     pub state: State,
@@ -139,7 +140,7 @@ pub fn run(
 
 fn configuration(file: &Path, config: &Config) -> Check {
     let found = format!("{} is right", file.display());
-    if config.mqtt.is_none() && config.speech.is_none() {
+    if config.mqtt.is_none() && config.speech.is_none() && config.web.is_none() {
         return Check::warning(
             "configuration",
             format!("{found}, but captions go nowhere"),
@@ -165,6 +166,9 @@ fn everything(
     }
     if let Some(speech) = &config.speech {
         out.add(speech::check(speech))?;
+    }
+    if let Some(web) = &config.web {
+        out.add(web::check(web))?;
     }
     out.add(system::permissions(file, config))?;
     out.add(system::clock(&*clock))?;

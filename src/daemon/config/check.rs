@@ -10,6 +10,7 @@ use super::mqtt::{RawHomeAssistant, RawMqtt};
 use super::source::RawSource;
 use super::speech::RawSpeech;
 use super::trigger::RawTrigger;
+use super::web::RawWeb;
 use super::{Config, ConfigError, Place};
 use crate::caption::wording::Thresholds;
 use crate::daemon::controls::{Detail, Values};
@@ -30,6 +31,7 @@ pub(super) struct Raw {
     mqtt: Option<RawMqtt>,
     home_assistant: Option<RawHomeAssistant>,
     speech: Option<RawSpeech>,
+    web: Option<Spanned<RawWeb>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -78,17 +80,21 @@ impl Raw {
         };
         let confidence = self.confidence.unwrap_or_default().check(place)?;
         let speech = self.speech.map(|speech| speech.check(place)).transpose()?;
+        let web = self
+            .web
+            .map(|web| super::web::check(web, place))
+            .transpose()?;
         let source = super::source::check(self.source, place)?;
         let trigger = super::trigger::check(self.trigger, &source, place)?;
         let mqtt = match self.mqtt {
             Some(mqtt) => Some(mqtt.check(place, &device)?),
-            None if stdout || speech.is_some() => None,
+            None if stdout || speech.is_some() || web.is_some() => None,
             None => {
                 return Err(place.invalid(
                     "mqtt",
                     place.text.len()..place.text.len(),
                     "no such section, so captions would go nowhere; add [mqtt] with at least \
-                     `host`, or [speech], or run with --stdout",
+                     `host`, or [speech] or [web], or run with --stdout",
                 ));
             }
         };
@@ -123,6 +129,7 @@ impl Raw {
             mqtt,
             home_assistant,
             speech,
+            web,
         })
     }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use self::check::Raw;
 pub use self::mqtt::{HomeAssistantConfig, MqttConfig, OutboxConfig, TlsConfig};
 pub use self::speech::{SpeechConfig, Via};
+pub use self::web::WebConfig;
 use super::controls::Values;
 pub use super::secret::Secret;
 use super::trigger::TriggerConfig;
@@ -25,6 +26,7 @@ mod mqtt;
 mod source;
 mod speech;
 mod trigger;
+mod web;
 
 /// The whole configuration, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,12 +45,14 @@ pub struct Config {
     pub controls: Values,
     /// When to caption (`[trigger]`). Default: as fast as `interval` allows.
     pub trigger: TriggerConfig,
-    /// The broker (`[mqtt]`). May be left out with `[speech]` or `--stdout`.
+    /// The broker (`[mqtt]`). May be left out with `[speech]`, `[web]` or `--stdout`.
     pub mqtt: Option<MqttConfig>,
     /// The home hub (`[home_assistant]`). Default: none is told of the device.
     pub home_assistant: Option<HomeAssistantConfig>,
     /// Saying captions aloud (`[speech]`). Default: silent.
     pub speech: Option<SpeechConfig>,
+    /// The installer's page (`[web]`). Default: no port is open.
+    pub web: Option<WebConfig>,
 }
 
 /// Where frames come from (`[source]`).

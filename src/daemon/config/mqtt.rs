@@ -407,45 +407,78 @@ fn password(
     has_user: bool,
     credentials: Option<OsString>,
 ) -> Result<Option<Secret>, ConfigError> {
-    let (key, span) = match (file, credential) {
-        (None, None) => return Ok(None),
-        (Some(_), Some(credential)) => {
-            return Err(place.invalid(
-                "mqtt.password_credential",
-                credential.span(),
-                "there is password_file too; remove one of them",
-            ));
-        }
-        (Some(file), None) => ("mqtt.password_file", file.span()),
-        (None, Some(credential)) => ("mqtt.password_credential", credential.span()),
+    let given = match (file, credential) {
+        (Some(file), _) => Some(("mqtt.password_file", file.span())),
+        (None, Some(credential)) => Some(("mqtt.password_credential", credential.span())),
+        (None, None) => None,
     };
-    let invalid = |problem: String| place.invalid(key, span.clone(), problem);
-    if !has_user {
-        return Err(invalid("a password needs a user; add mqtt.username".into()));
+    if let Some((key, span)) = given
+        && !has_user
+    {
+        return Err(place.invalid(key, span, "a password needs a user; add mqtt.username"));
     }
-    let path = match (file, credential) {
-        (Some(file), _) => place.path(file.as_ref()),
-        (None, credential) => {
-            let name = credential.map_or("", |name| name.as_ref());
-            // One file of that folder, nothing elsewhere.
-            if name.is_empty() || name.contains('/') || name.starts_with('.') {
-                return Err(invalid(format!("{name:?} is no name of a credential")));
-            }
-            let folder = credentials.ok_or_else(|| {
-                invalid(format!(
-                    "there is no $CREDENTIALS_DIRECTORY: add LoadCredential={name}:FILE to the \
-                     systemd unit, or use password_file"
-                ))
-            })?;
-            Path::new(&folder).join(name)
-        }
+    secret(place, "mqtt", "password", file, credential, credentials)
+}
+
+/// The secret `what` ("password", "token") of a section, from its `<what>_file` or its
+/// `<what>_credential`; none if neither is given. `credentials` as in [`password`].
+pub(super) fn secret(
+    place: &Place,
+    section: &str,
+    what: &str,
+    file: Option<&Spanned<PathBuf>>,
+    credential: Option<&Spanned<String>>,
+    credentials: Option<OsString>,
+) -> Result<Option<Secret>, ConfigError> {
+    let invalid = |key: &str, span, problem: String| {
+        place.invalid(&format!("{section}.{what}_{key}"), span, problem)
     };
-    read_password(&path).map(Some).map_err(invalid)
+    match (file, credential) {
+        (None, None) => Ok(None),
+        (Some(_), Some(credential)) => Err(invalid(
+            "credential",
+            credential.span(),
+            format!("there is {what}_file too; remove one of them"),
+        )),
+        (Some(file), None) => read_secret(&place.path(file.as_ref()), what)
+            .map(Some)
+            .map_err(|problem| invalid("file", file.span(), problem)),
+        (None, Some(credential)) => credential_file(credential.as_ref(), what, credentials)
+            .and_then(|path| read_secret(&path, what))
+            .map(Some)
+            .map_err(|problem| invalid("credential", credential.span(), problem)),
+    }
+}
+
+fn credential_file(
+    name: &str,
+    what: &str,
+    credentials: Option<OsString>,
+) -> Result<PathBuf, String> {
+    // One file of that folder, nothing elsewhere.
+    if name.is_empty() || name.contains('/') || name.starts_with('.') {
+        return Err(format!("{name:?} is no name of a credential"));
+    }
+    let folder = credentials.ok_or_else(|| {
+        format!(
+            "there is no $CREDENTIALS_DIRECTORY: add LoadCredential={name}:FILE to the systemd unit, or \
+             use {what}_file"
+        )
+    })?;
+    Ok(Path::new(&folder).join(name))
 }
 
 /// The password in a file that nobody else may read or change.
 pub(super) fn read_password(file: &Path) -> Result<Secret, String> {
-    one_line(file, &read_private(file, "change the password")?)
+    read_secret(file, "password")
+}
+
+fn read_secret(file: &Path, what: &str) -> Result<Secret, String> {
+    one_line(
+        file,
+        &read_private(file, &format!("change the {what}"))?,
+        what,
+    )
 }
 
 /// Refuses a file that everybody may read or change.
@@ -463,20 +496,20 @@ fn read_private(file: &Path, remedy: &str) -> Result<String, String> {
     fs::read_to_string(file).map_err(unreadable)
 }
 
-/// The file's text is the password, without the line end that editors add.
-fn one_line(file: &Path, text: &str) -> Result<Secret, String> {
+/// The file's text is the secret, without the line end that editors add.
+fn one_line(file: &Path, text: &str, what: &str) -> Result<Secret, String> {
     let shown = file.display();
-    let password = text.strip_suffix('\n').unwrap_or(text);
-    let password = password.strip_suffix('\r').unwrap_or(password);
-    if password.is_empty() {
-        return Err(format!("{shown} is empty, expected the password in it"));
+    let secret = text.strip_suffix('\n').unwrap_or(text);
+    let secret = secret.strip_suffix('\r').unwrap_or(secret);
+    if secret.is_empty() {
+        return Err(format!("{shown} is empty, expected the {what} in it"));
     }
-    if password.contains('\n') {
+    if secret.contains('\n') {
         return Err(format!(
-            "{shown} has more than one line, expected the password alone"
+            "{shown} has more than one line, expected the {what} alone"
         ));
     }
-    Ok(Secret::new(password))
+    Ok(Secret::new(secret))
 }
 
 #[cfg(test)]

@@ -79,6 +79,7 @@ fn the_defaults_are_the_documented_ones() {
             }),
             home_assistant: None,
             speech: None,
+            web: None,
         }
     );
 }
@@ -101,7 +102,13 @@ fn the_example_holds_every_key_and_is_right() {
             })
             // Their files aren't here.
             .filter(|line| {
-                let of_a_file = ["password_", "ca_file", "client_cert", "client_key"];
+                let of_a_file = [
+                    "password_",
+                    "ca_file",
+                    "client_cert",
+                    "client_key",
+                    "token_credential",
+                ];
                 !of_a_file.iter().any(|key| line.starts_with(key))
             })
             .collect::<Vec<_>>()
@@ -115,6 +122,13 @@ fn the_example_holds_every_key_and_is_right() {
         if section.contains("kind = \"folder\"") {
             all = all.replace("scene_change", "#");
         }
+        // The page's token is needed.
+        let folder = tempfile::tempdir().unwrap();
+        let token = folder.path().join("token");
+        fs::write(&token, "0123456789abcdef").unwrap();
+        fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(all.contains("\"/etc/captiond/web-token\""));
+        let all = all.replace("/etc/captiond/web-token", token.to_str().unwrap());
         load(&all).unwrap_or_else(|error| panic!("{error} in\n{all}"));
     }
 }
