@@ -253,6 +253,15 @@ impl Pack {
                     "a path inside the pack's folder",
                 ));
             }
+            // "a//b" and "a/b" are one file: each has one name, so that none is listed twice.
+            let plain: PathBuf = Path::new(name).components().collect();
+            if plain.as_os_str() != name.as_str() || name == "pack.toml" {
+                return Err(wrong(
+                    "files",
+                    format!("{name:?}"),
+                    "the plain path of another file than pack.toml",
+                ));
+            }
             let hash = &entry.sha256;
             if hash.len() != 64 || !hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
                 let field = format!("files.{name:?}.sha256");

@@ -3,12 +3,16 @@
 
 mod calibration;
 pub mod digest;
+pub mod fetch;
+pub mod fields;
+pub mod install;
 mod load;
 mod locate;
 mod manifest;
 mod phrases;
 mod record;
 mod speech;
+pub mod verify;
 
 pub use calibration::{CalibrationFile, Chain, Standing};
 pub use load::Pack;
