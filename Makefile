@@ -10,7 +10,7 @@ BUILT = "$${CARGO_TARGET_DIR:-target}/debug/captiond"
 RELEASE = "$${CARGO_TARGET_DIR:-target}/release/captiond"
 VENV = target/venv
 
-.PHONY: help demo test faults faults-long fuzz audit soak parity bench bench-search bench-metrics deb default-pack samples install clean test-aarch64 cross cross-aarch64 cross-armv7 test-web
+.PHONY: help demo test faults faults-long fuzz audit soak parity bench bench-search bench-metrics deb default-pack samples install clean test-aarch64 cross cross-aarch64 cross-armv7 test-web bench-fit distributed-fit
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -92,9 +92,25 @@ bench-search: $(VENV)/ready ## time the search from 1,000 to 1,000,000 rows (nee
 	program=$$($(CARGO) bench --all-features --bench search --no-run 2>&1 | sed -n 's/.*(\(.*\))$$/\1/p' | tail -1); \
 	$(VENV)/bin/python benches/search "$$program" --data "$(DATA)" --embeddings target/embeddings
 
+bench-fit: $(VENV)/ready ## time the fit from 1,000 to 1,000,000 cached pairs (numpy compares; 5 GB of disk)
+	program=$$($(CARGO) bench --all-features --bench fit --no-run 2>&1 | sed -n 's/.*(\(.*\))$$/\1/p' | tail -1); \
+	$(VENV)/bin/python benches/fit "$$program" --work target/bench-fit
+
 bench-metrics: $(VENV)/ready ## time CIDEr-D and Kendall's tau against the Python originals (needs DATA and Java)
 	program=$$($(CARGO) bench --all-features --bench metrics --no-run 2>&1 | sed -n 's/.*(\(.*\))$$/\1/p' | tail -1); \
 	$(VENV)/bin/python benches/metrics "$$program" --data "$(DATA)"
+
+RAY = target/ray
+distributed-fit: $(RAY)/ready ## test the fit on several workers with Ray (on Flickr8k if DATA is there)
+	$(CARGO) build --all-features
+	program=$$(realpath $(BUILT)); cd models && CAPTIOND="$$program" $(if $(wildcard $(DATA)/flickr8k),DATA="$(abspath $(DATA))") \
+	  ../$(RAY)/bin/python -m unittest -v test_distributed_fit
+
+$(RAY)/ready: models/requirements-ray.txt
+	@.ci/install python3-venv
+	$(PYTHON) -m venv --clear $(RAY)
+	$(RAY)/bin/python -m pip install --quiet --no-cache-dir --no-deps --require-hashes -r models/requirements-ray.txt
+	@touch $@
 
 deb: ## build the Debian packages into target/debian (needs cargo-deb: cargo install cargo-deb)
 	$(CARGO) deb --locked

@@ -5,6 +5,7 @@ import re
 
 ENTRY = """[files."{name}"]
 sha256 = "{sha256}"
+size = {size}
 licence = "{licence}"
 provenance = "{provenance}"
 """
@@ -32,6 +33,7 @@ def put(text, header, body):
 
 def put_file(text, folder, name, provenance, licence="Apache-2.0"):
     """Puts the entry of a file that lies in the pack's folder."""
-    digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-    entry = ENTRY.format(name=name, sha256=digest, licence=licence, provenance=provenance)
+    content = (folder / name).read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    entry = ENTRY.format(name=name, sha256=digest, size=len(content), licence=licence, provenance=provenance)
     return put(text, f'[files."{name}"]', entry)

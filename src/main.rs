@@ -33,6 +33,9 @@ enum Command {
     /// Make a pack's datastore.
     #[command(subcommand)]
     Datastore(cli::datastore::DatastoreCommand),
+    /// Make, fetch, try and compare model packs.
+    #[command(subcommand)]
+    Pack(cli::pack::PackCommand),
     /// Write the towers' embeddings of pictures and captions to a file.
     Embed(cli::embed::EmbedArgs),
     #[cfg(feature = "camera")]
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         Command::Fit(args) => cli::fit::run(&args),
         Command::Calibrate(args) => cli::calibrate::run(&args),
         Command::Datastore(command) => cli::datastore::run(&command),
+        Command::Pack(command) => cli::pack::run(&command),
         Command::Embed(args) => cli::embed::run(&args),
         #[cfg(feature = "camera")]
         Command::CameraHelper(args) => {

@@ -20,17 +20,7 @@ impl Workshop {
     fn new() -> Self {
         let work = tempfile::tempdir().unwrap();
         let pack = tiny::whole_pack(work.path());
-        let mut votes = String::new();
-        for shade in 0..12usize {
-            for (at, (name, _)) in COLOURS.iter().enumerate() {
-                let wrong = COLOURS[(at + 1 + shade % 5) % COLOURS.len()].0;
-                // People err: one in six is against the right caption.
-                let right = if (shade + at) % 6 == 0 { "0.33" } else { "1" };
-                votes += &format!("{name}_{shade}.png\ta {name} field\t{right}\n");
-                votes += &format!("{name}_{shade}.png\tthe square is {wrong}\tno\n");
-            }
-        }
-        fs::write(work.path().join("votes.tsv"), votes).unwrap();
+        fs::write(work.path().join("votes.tsv"), tiny::colour_votes()).unwrap();
         Self { work, pack }
     }
 

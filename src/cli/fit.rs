@@ -19,6 +19,7 @@ use crate::{
         embed::{EmbeddedPairs, Embedder},
         gram::GramSums,
         landmarks, negatives, pairs,
+        shard::Shard,
     },
     pack::{FileRecord, Pack, digest, replace},
     realignment::{MapKind, Realignment},
@@ -116,6 +117,9 @@ pub struct FitArgs {
     /// Write only the sums of these pairs, for --merge.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["merge", "evaluate", "out"])]
     partial: Option<PathBuf>,
+    /// Of the images only each COUNT-th from the NUMBER-th on: one of COUNT shares of --partial.
+    #[arg(long, value_name = "NUMBER/COUNT", requires = "partial")]
+    shard: Option<Shard>,
     /// Join partial sums and fit on them.
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "pairs")]
     merge: Vec<PathBuf>,
@@ -249,7 +253,10 @@ impl FitArgs {
 
 fn fit_pairs(args: &FitArgs, pack: &Pack) -> Result<ExitCode> {
     let path = args.pairs.as_deref().context("--pairs is missing")?;
-    let pairs = pairs::read(path, args.split.as_deref())?;
+    let mut pairs = pairs::read(path, args.split.as_deref())?;
+    if let Some(shard) = args.shard {
+        pairs = shard.of(pairs);
+    }
     let folder = pairs::image_folder(args.images.as_deref(), path);
     let embedder = args.embedder(pack)?;
     let m = &pack.manifest;

@@ -11,5 +11,6 @@ pub mod eval;
 pub mod fit;
 pub mod generation;
 pub mod logging;
+pub mod pack;
 mod progress;
 pub mod run;

@@ -11,6 +11,7 @@ pub mod negatives;
 pub mod pairs;
 pub mod recall;
 pub mod recipe;
+pub mod shard;
 pub mod solve;
 
 use std::fmt;

@@ -1,6 +1,6 @@
 //! From the text of a `pack.toml` to a manifest whose keys, types, ranges and names were checked.
 
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use super::{DecoderSpec, FORMAT, Manifest, PackError, PartFile, TextPooling, speech::check_speech};
 
@@ -189,6 +189,15 @@ impl Manifest {
                     "files",
                     name.clone(),
                     "a path inside the pack's folder",
+                ));
+            }
+            // "a//b" and "a/b" are one file: each has one name, so that none is listed twice.
+            let plain: PathBuf = Path::new(name).components().collect();
+            if plain.as_os_str() != name.as_str() || name == "pack.toml" {
+                return Err(wrong(
+                    "files",
+                    format!("{name:?}"),
+                    "the plain path of another file than pack.toml",
                 ));
             }
             let hash = &entry.sha256;

@@ -78,6 +78,8 @@ pub struct PartFile {
 pub struct FileEntry {
     /// SHA-256, 64 lower-case hexadecimal digits.
     pub sha256: String,
+    /// Bytes. Default: not known; then a download has no end to be checked against but the hash.
+    pub size: Option<u64>,
     /// SPDX licence expression of the content.
     pub licence: String,
     /// Where the content comes from.

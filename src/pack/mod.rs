@@ -6,12 +6,16 @@ mod check;
 mod decoder;
 pub mod digest;
 mod error;
+pub mod fetch;
+pub mod fields;
+pub mod install;
 mod load;
 mod locate;
 mod manifest;
 mod phrases;
 mod record;
 mod speech;
+pub mod verify;
 
 pub use calibration::{CalibrationFile, Chain, Standing};
 pub(crate) use decoder::PLACEHOLDER;

@@ -47,6 +47,7 @@ impl FileRecord<'_> {
         }
         let mut entry = Table::new();
         entry["sha256"] = value(digest::of_bytes(self.bytes));
+        entry["size"] = value(self.bytes.len() as i64);
         entry["licence"] = value(self.licence);
         entry["provenance"] = value(self.provenance);
         files[self.name] = Item::Table(entry);

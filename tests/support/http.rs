@@ -14,6 +14,11 @@ impl Server {
     /// `answer` gets the number of the connection (from 0) and the connection, after the request
     /// has been read. What it returns to is the end of the connection.
     pub fn start(answer: impl Fn(usize, &mut TcpStream) + Send + Sync + 'static) -> Self {
+        Self::hearing(move |number, _, stream| answer(number, stream))
+    }
+
+    /// As [`Server::start`]; `answer` gets the request's head too.
+    pub fn hearing(answer: impl Fn(usize, &str, &mut TcpStream) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -22,8 +27,8 @@ impl Server {
             for (number, stream) in listener.incoming().enumerate() {
                 let (mut stream, answer) = (stream.unwrap(), Arc::clone(&answer));
                 let request = read_request(&stream);
-                kept.lock().unwrap().push(request);
-                std::thread::spawn(move || answer(number, &mut stream));
+                kept.lock().unwrap().push(request.clone());
+                std::thread::spawn(move || answer(number, &request, &mut stream));
             }
         });
         Self { port, requests }

@@ -11,9 +11,11 @@ use captiond::source::{Frame, Pixels};
 
 pub mod broker;
 pub mod camera;
+pub mod certificates;
 pub mod http;
 pub mod process;
 pub mod relay;
+pub mod site;
 
 /// So long a condition may take on a busy machine; met conditions return at once.
 pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -95,6 +95,19 @@ impl Captiond {
         self
     }
 
+    /// Without environment variables.
+    pub fn without(mut self, names: &[&str]) -> Self {
+        for name in names {
+            self.0.env_remove(name);
+        }
+        self
+    }
+
+    /// Starts it.
+    pub fn spawn(mut self) -> std::process::Child {
+        self.0.spawn().unwrap()
+    }
+
     /// Runs to the end.
     pub fn output(mut self) -> Output {
         self.0.output().unwrap()
@@ -154,6 +167,21 @@ pub fn draw_colours(folder: &Path, shades: u8) -> Vec<(String, [String; 2])> {
         }
     }
     pairs
+}
+
+/// Votes on captions of the right and of wrong colours, of twelve shades.
+pub fn colour_votes() -> String {
+    let mut votes = String::new();
+    for shade in 0..12usize {
+        for (at, (name, _)) in COLOURS.iter().enumerate() {
+            let wrong = COLOURS[(at + 1 + shade % 5) % COLOURS.len()].0;
+            // People err: one in six is against the right caption.
+            let right = if (shade + at) % 6 == 0 { "0.33" } else { "1" };
+            votes += &format!("{name}_{shade}.png\ta {name} field\t{right}\n");
+            votes += &format!("{name}_{shade}.png\tthe square is {wrong}\tno\n");
+        }
+    }
+    votes
 }
 
 /// The pairs as TSV.

@@ -11,6 +11,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Subcommand;
 
+pub use build::BuildArgs;
+
 use crate::{
     datastore::{Datastore, filter},
     pack::{FileRecord, Pack},
