@@ -21,7 +21,7 @@ use crate::{
         landmarks, negatives, pairs,
         shard::Shard,
     },
-    pack::{FileRecord, Pack, digest, replace},
+    pack::{FileRecord, Pack, Views, digest, replace},
     realignment::{MapKind, Realignment},
 };
 
@@ -88,6 +88,10 @@ pub struct FitArgs {
     /// captions, 0 to 1. Keeps all embeddings in memory.
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, conflicts_with_all = ["merge", "partial"])]
     hard_negatives: f64,
+    /// What of a picture is embedded; written into pack.toml with the map. Default: the pack's
+    /// image_tower.views.
+    #[arg(long, value_enum, value_name = "VIEWS")]
+    views: Option<Views>,
     /// Landmarks of a kernel map: centres of the training images' embeddings.
     #[arg(long, value_name = "NUMBER", default_value_t = 1024)]
     landmarks: usize,
@@ -179,7 +183,10 @@ pub fn run(args: &FitArgs) -> Result<ExitCode> {
             "--map kernel with --whitening, --hard-negatives or --no-centring: a kernel map has none of them"
         );
     }
-    let pack = open_pack(args.pack.as_deref())?;
+    let mut pack = open_pack(args.pack.as_deref())?;
+    if let Some(views) = args.views {
+        pack.manifest.image_tower.views = views;
+    }
     if kernel {
         fit_kernel(args, &pack)
     } else if args.merge.is_empty() {
@@ -226,13 +233,14 @@ impl FitArgs {
         })
     }
 
-    fn recipe(&self) -> Recipe {
+    fn recipe(&self, pack: &Pack) -> Recipe {
         Recipe {
             ridge_share: self.ridge_share,
             whitening: self.whitening,
             centred: !self.no_centring,
             rows: self.rows,
             hard_negatives: self.hard_negatives,
+            views: pack.manifest.image_tower.views,
         }
     }
 
@@ -311,12 +319,12 @@ fn fit_pairs(args: &FitArgs, pack: &Pack) -> Result<ExitCode> {
         &fitted,
         &held_out,
         lambda,
-        &args.recipe(),
+        &args.recipe(pack),
         pack.manifest.has_common_space(),
     )?;
     let lambda = report.lambda;
     if second {
-        let map = second_stage(args, &fitted, &kept, lambda)?;
+        let map = second_stage(args, pack, &fitted, &kept, lambda)?;
         report.rows.push(ReportRow {
             map: format!("{}, hard neg.", map.provenance.kind.name()),
             recall: Some(held_out.recall(&map)),
@@ -335,17 +343,19 @@ fn fit_pairs(args: &FitArgs, pack: &Pack) -> Result<ExitCode> {
             kept.push(image, args.rows.of(own)?);
         }
     }
-    write(args, pack, &second_stage(args, &fitted, &kept, lambda)?)
+    let map = second_stage(args, pack, &fitted, &kept, lambda)?;
+    write(args, pack, &map)
 }
 
 /// The map of the chosen kind, fitted on pairs with their hardest negatives taken off.
 fn second_stage(
     args: &FitArgs,
+    pack: &Pack,
     fitted: &GramSums,
     pairs: &EmbeddedPairs,
     lambda: f64,
 ) -> Result<Realignment> {
-    let recipe = args.recipe();
+    let recipe = args.recipe(pack);
     let choice = recipe.choice(MapKind::from(args.map), lambda);
     let first = fit::realignment(fitted, choice, &recipe)?;
     let threads = thread_count(args.threads);
@@ -403,7 +413,7 @@ fn fit_kernel(args: &FitArgs, pack: &Pack) -> Result<ExitCode> {
     args.add_evaluated(&embedder, &mut held_out)?;
     let lambda = args.lambda.unwrap_or(KERNEL_LAMBDA);
     if !held_out.images.is_empty() {
-        let map = fit::kernel_realignment(&fitted, &landmarks, lambda, &args.recipe())?;
+        let map = fit::kernel_realignment(&fitted, &landmarks, lambda, &args.recipe(pack))?;
         let report = Report {
             fitted_pairs: fitted.pairs,
             images: held_out.images.len(),
@@ -417,7 +427,7 @@ fn fit_kernel(args: &FitArgs, pack: &Pack) -> Result<ExitCode> {
         report_out(args, &report)?;
     }
     fitted.merge(set_aside)?;
-    let map = fit::kernel_realignment(&fitted, &landmarks, lambda, &args.recipe())?;
+    let map = fit::kernel_realignment(&fitted, &landmarks, lambda, &args.recipe(pack))?;
     write(args, pack, &map)
 }
 
@@ -453,7 +463,7 @@ fn merge(args: &FitArgs, pack: &Pack) -> Result<ExitCode> {
 }
 
 fn fit(args: &FitArgs, pack: &Pack, sums: &GramSums, lambda: f64) -> Result<ExitCode> {
-    let recipe = args.recipe();
+    let recipe = args.recipe(pack);
     let choice = recipe.choice(MapKind::from(args.map), lambda);
     write(args, pack, &fit::realignment(sums, choice, &recipe)?)
 }
@@ -480,12 +490,50 @@ fn write(args: &FitArgs, pack: &Pack, map: &Realignment) -> Result<ExitCode> {
                 licence: "Apache-2.0",
                 provenance: &provenance,
             };
-            record.write(&pack.folder)?;
+            match args.views {
+                Some(views) => {
+                    let setting = ("image_tower", "views", views.name());
+                    record.write_with(&pack.folder, &[setting])?;
+                }
+                None => record.write(&pack.folder)?,
+            }
+            warn_of_others(pack, section);
             pack.folder.join(&name)
         }
     };
     eprintln!("{}: {kind} fitted on {pairs} pairs", place.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says which map of the pack was fitted on other views than the one that was just written: until that one
+/// is fitted too, the pack is refused.
+fn warn_of_others(pack: &Pack, written: &str) {
+    let m = &pack.manifest;
+    let others = [
+        ("realignment", &m.realignment, ""),
+        ("judge", &m.judge, " --judge"),
+    ];
+    for (section, part, option) in others {
+        let Some(part) = part.as_ref().filter(|_| section != written) else {
+            continue;
+        };
+        let Ok(bytes) = fs::read(pack.folder.join(&part.file)) else {
+            continue;
+        };
+        let views = Realignment::from_bytes(&bytes).map(|map| map.provenance.views);
+        if let Ok(found) = views
+            && found != m.image_tower.views
+        {
+            eprintln!(
+                "captiond: pack {}: {}: fitted with views {}, and the pack has {} now; fit it too \
+                 (captiond fit{option}), before that captiond refuses the pack",
+                pack.folder.display(),
+                part.file,
+                found.name(),
+                m.image_tower.views.name()
+            );
+        }
+    }
 }
 
 /// Whether an image belongs to the held-out share: by a hash of its name, so that it does not

@@ -13,9 +13,9 @@ use crate::{
 pub struct ImageFeatures {
     /// The embedding, of length one.
     pub embedding: Vec<f32>,
-    /// The tower's map averaged over a coarse grid, row-major `[cells, dimension]`, divided by the
-    /// length of the pooled map (so that, where the cells tile the map evenly, their mean is the
-    /// embedding). Empty when no grid was asked for.
+    /// The tower's map of the frame itself averaged over a coarse grid, row-major `[cells, dimension]`,
+    /// divided by the length of the pooled map (so that, where the cells tile the map evenly, their mean
+    /// is the frame's own embedding, without further views). Empty when no grid was asked for.
     pub cells: Vec<f32>,
 }
 
@@ -91,7 +91,8 @@ impl ImageTower {
         })
     }
 
-    /// Brings a frame to the tower's input tensor, `[1, 3, height, width]`, kept inside.
+    /// Brings a frame and its further views to the tower's input tensors, kept inside; returns that of the
+    /// frame itself, `[1, 3, height, width]`.
     ///
     /// # Errors
     /// [`EmbeddingError::Preprocess`] for a picture without pixels.
@@ -99,7 +100,7 @@ impl ImageTower {
         Ok(self.preprocessor.run(picture)?)
     }
 
-    /// Embeds a frame: a vector of `dimension` numbers with length one.
+    /// Embeds a frame: a vector of `dimension` numbers with length one, the mean over the pack's views.
     ///
     /// # Errors
     /// [`EmbeddingError`] when the picture is empty, the network fails, or its output does not
@@ -118,6 +119,28 @@ impl ImageTower {
         Ok(self.features_preprocessed(None)?.embedding)
     }
 
+    /// As [`ImageTower::embed`], with the frame's own embedding beside it, that of no view but itself:
+    /// (frame's own, mean over the views). Where the former is known it is not embedded again.
+    ///
+    /// # Errors
+    /// As [`ImageTower::embed`].
+    pub fn embed_beside(
+        &mut self,
+        picture: &RgbImage,
+        known: Option<Vec<f32>>,
+    ) -> Result<(Vec<f32>, Vec<f32>), EmbeddingError> {
+        self.preprocess(picture)?;
+        let own = match known {
+            Some(embedding) => ImageFeatures {
+                embedding,
+                cells: Vec::new(),
+            },
+            None => self.view(0, None)?,
+        };
+        let mean = self.mean_with_views(own.clone())?;
+        Ok((own.embedding, mean.embedding))
+    }
+
     /// As [`ImageTower::embed_preprocessed`], with the means over a grid of `[rows, columns]` cells.
     ///
     /// # Errors
@@ -127,9 +150,33 @@ impl ImageTower {
         &mut self,
         grid: Option<[usize; 2]>,
     ) -> Result<ImageFeatures, EmbeddingError> {
+        let own = self.view(0, grid)?;
+        self.mean_with_views(own)
+    }
+
+    /// From the frame's own features to those of all its views. The cells stay the frame's own: a crop's
+    /// lie elsewhere.
+    fn mean_with_views(&mut self, own: ImageFeatures) -> Result<ImageFeatures, EmbeddingError> {
+        let cells = own.cells;
+        let mut views = vec![ImageFeatures {
+            embedding: own.embedding,
+            cells: Vec::new(),
+        }];
+        for view in 1..self.preprocessor.view_count() {
+            views.push(self.view(view, None)?);
+        }
+        let embedding = ImageFeatures::mean(&views)?.embedding;
+        Ok(ImageFeatures { embedding, cells })
+    }
+
+    fn view(
+        &mut self,
+        view: usize,
+        grid: Option<[usize; 2]>,
+    ) -> Result<ImageFeatures, EmbeddingError> {
         let [height, width] = self.preprocessor.size();
         let shape = [1, 3, height, width];
-        let values = Values::F32(self.preprocessor.tensor());
+        let values = Values::F32(self.preprocessor.tensor(view));
         let output = self.network.run_single(&[Input {
             values,
             shape: &shape,

@@ -3,6 +3,7 @@
 mod image_tower;
 mod preprocess;
 mod text_tower;
+mod views;
 
 pub use image_tower::{ImageFeatures, ImageTower};
 pub use preprocess::{PreprocessError, Preprocessor};

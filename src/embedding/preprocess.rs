@@ -6,6 +6,7 @@ use fast_image_resize::{
 };
 use image::RgbImage;
 
+use super::views::{self, View};
 use crate::pack::{Channels, ImageTowerSpec, Interpolation, Resize};
 
 /// Why a frame can't be brought to the input size.
@@ -47,6 +48,7 @@ impl From<CropBoxError> for PreprocessError {
 
 /// Crop, resize and normalise, with buffers that live from frame to frame.
 pub struct Preprocessor {
+    views: &'static [View],
     size: [usize; 2],
     resize: Resize,
     shortest_edge: usize,
@@ -55,7 +57,8 @@ pub struct Preprocessor {
     channels: [(usize, f32, f32); 3],
     resizer: Resizer,
     resized: Image<'static>,
-    tensor: Vec<f32>,
+    /// One input tensor after another, in the order of the views.
+    tensors: Vec<f32>,
 }
 
 impl Preprocessor {
@@ -81,7 +84,9 @@ impl Preprocessor {
                 -spec.mean[tensor_channel] / std,
             )
         };
+        let views = views::of(spec.views);
         Self {
+            views,
             size: spec.size,
             resize: spec.resize,
             shortest_edge: spec.shortest_edge.unwrap_or(height.min(width)),
@@ -89,11 +94,12 @@ impl Preprocessor {
             channels: [channel(0), channel(1), channel(2)],
             resizer: Resizer::new(),
             resized: Image::new(1, 1, PixelType::U8x3),
-            tensor: vec![0.0; 3 * height * width],
+            tensors: vec![0.0; views.len() * 3 * height * width],
         }
     }
 
-    /// Returns the input tensor, row-major `[1, 3, height, width]`.
+    /// Makes the input tensors of all views and returns that of the frame itself, row-major
+    /// `[1, 3, height, width]`.
     ///
     /// # Errors
     /// [`PreprocessError`] for a picture without pixels, or one that is too thin for its shortest edge to be
@@ -108,11 +114,33 @@ impl Preprocessor {
         {
             return Err(PreprocessError::Thin { width, height });
         }
+        let [out_height, out_width] = self.size;
+        let length = 3 * out_height * out_width;
+        for (index, view) in self.views.iter().enumerate() {
+            if *view == View::Mirror {
+                let (before, after) = self.tensors.split_at_mut(index * length);
+                let rows = before[..length].chunks_exact(out_width);
+                for (target, row) in after.chunks_exact_mut(out_width).zip(rows) {
+                    target
+                        .iter_mut()
+                        .zip(row.iter().rev())
+                        .for_each(|(t, v)| *t = *v);
+                }
+            } else {
+                self.bring_to_size(&view.part(picture))?;
+                self.normalise(index);
+            }
+        }
+        Ok(&self.tensors[..length])
+    }
+
+    /// Resizes into `resized`.
+    fn bring_to_size(&mut self, picture: &RgbImage) -> Result<(), PreprocessError> {
+        let (width, height) = picture.dimensions();
         let source = ImageRef::new(width, height, picture.as_raw(), PixelType::U8x3)
             .map_err(|error| PreprocessError::Resize(error.to_string()))?;
-        let [out_height, out_width] = self.size;
         let (full_width, full_height) = match self.resize {
-            Resize::Stretch => (out_width, out_height),
+            Resize::Stretch => (self.size[1], self.size[0]),
             Resize::ShortestEdge => shortest_edge_size(width, height, self.shortest_edge),
         };
         if (
@@ -124,13 +152,22 @@ impl Preprocessor {
         }
         self.resizer
             .resize(&source, &mut self.resized, &self.options)?;
+        Ok(())
+    }
+
+    /// Cuts the centre out of `resized` and puts it into a view's tensor.
+    fn normalise(&mut self, view: usize) {
+        let [out_height, out_width] = self.size;
+        let full_width = self.resized.width() as usize;
+        let full_height = self.resized.height() as usize;
         // torchvision's centre crop rounds half to even; sides differ by whole pixels only.
         let left = half_to_even(full_width.saturating_sub(out_width));
         let top = half_to_even(full_height.saturating_sub(out_height));
         let bytes = self.resized.buffer();
         let plane = out_height * out_width;
+        let tensor = &mut self.tensors[view * 3 * plane..(view + 1) * 3 * plane];
         for (index, (from, scale, shift)) in self.channels.iter().enumerate() {
-            let target = &mut self.tensor[index * plane..(index + 1) * plane];
+            let target = &mut tensor[index * plane..(index + 1) * plane];
             for (y, row) in target.chunks_exact_mut(out_width).enumerate() {
                 let start = ((top + y) * full_width + left) * 3;
                 let pixels = bytes[start..start + out_width * 3].chunks_exact(3);
@@ -139,12 +176,20 @@ impl Preprocessor {
                 }
             }
         }
-        Ok(&self.tensor)
     }
 
-    /// The tensor of the last run (zeros before the first), `[1, 3, height, width]`.
-    pub fn tensor(&self) -> &[f32] {
-        &self.tensor
+    /// A view's tensor of the last run (zeros before the first), `[1, 3, height, width]`.
+    ///
+    /// # Panics
+    /// When there is no such view.
+    pub fn tensor(&self, view: usize) -> &[f32] {
+        let length = 3 * self.size[0] * self.size[1];
+        &self.tensors[view * length..(view + 1) * length]
+    }
+
+    /// Number of views of a frame; the first is the frame itself.
+    pub fn view_count(&self) -> usize {
+        self.views.len()
     }
 
     /// Height and width of the input.
@@ -175,6 +220,7 @@ fn half_to_even(spare: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pack::Views;
 
     fn spec(resize: Resize, channels: Channels) -> ImageTowerSpec {
         ImageTowerSpec {
@@ -190,6 +236,57 @@ mod tests {
             mean: [0.5, 0.25, 0.0],
             std: [0.5, 1.0, 1.0],
             channels,
+            views: Views::One,
+        }
+    }
+
+    fn with_views(resize: Resize, views: Views) -> Preprocessor {
+        Preprocessor::new(&ImageTowerSpec {
+            views,
+            ..spec(resize, Channels::Rgb)
+        })
+    }
+
+    /// A picture without any symmetry.
+    fn slope(width: u32, height: u32) -> RgbImage {
+        RgbImage::from_fn(width, height, |x, y| {
+            image::Rgb([(x * 9) as u8, (y * 11) as u8, (x * y) as u8])
+        })
+    }
+
+    #[test]
+    fn the_mirror_image_is_the_frame_from_right_to_left() {
+        let picture = slope(13, 9);
+        for resize in [Resize::Stretch, Resize::ShortestEdge] {
+            let mut p = with_views(resize, Views::Mirrored);
+            let frame = p.run(&picture).unwrap().to_vec();
+            assert_eq!((p.view_count(), p.tensor(0)), (2, frame.as_slice()));
+            for (row, mirrored) in frame.chunks(4).zip(p.tensor(1).chunks(4)) {
+                assert!(row.iter().rev().eq(mirrored));
+            }
+            assert_ne!(p.tensor(0), p.tensor(1));
+            // With the channels and rows where they were.
+            let alone = with_views(resize, Views::One)
+                .run(&picture)
+                .unwrap()
+                .to_vec();
+            assert_eq!(alone, frame);
+        }
+    }
+
+    #[test]
+    fn a_crop_becomes_what_a_frame_of_its_pixels_becomes() {
+        let picture = slope(20, 12);
+        for resize in [Resize::Stretch, Resize::ShortestEdge] {
+            let mut p = with_views(resize, Views::Crops);
+            p.run(&picture).unwrap();
+            assert_eq!(p.view_count(), 5);
+            let corners = [(0, 0), (5, 0), (0, 3), (5, 3)];
+            for (view, (x, y)) in (1..).zip(corners) {
+                let part = image::imageops::crop_imm(&picture, x, y, 15, 9).to_image();
+                let mut one = with_views(resize, Views::One);
+                assert_eq!(one.run(&part).unwrap(), p.tensor(view), "{x}, {y}");
+            }
         }
     }
 

@@ -19,7 +19,7 @@ use crate::{
     embedding::{ImageTower, TextTower},
     engine::Engine,
     frame::{self, Limits},
-    pack::Pack,
+    pack::{Pack, Views},
     realignment::Realignment,
 };
 
@@ -58,6 +58,9 @@ impl EmbeddedPairs {
         self.captions.extend(captions);
     }
 }
+
+/// A thread's tower and, where a frame has several views, the cache of the frames' own embeddings.
+type Looking = (ImageTower, Option<EmbeddingCache>);
 
 /// How pairs are embedded.
 #[derive(Debug, Clone)]
@@ -164,17 +167,37 @@ impl Embedder<'_> {
             tower = Some(self.pack.image_tower(engine)?);
         }
         if let Some(tower) = tower {
-            let work = |tower: &mut ImageTower, index: usize| -> Result<(Key, Vec<f32>)> {
+            // Of several views the frame itself is one: its embedding is shared with packs and fits of
+            // one view. Each thread has its own handle on that cache.
+            let several = self.pack.manifest.image_tower.views != Views::One;
+            let one = self.pack.image_embedding_identity_with(Views::One);
+            let state = || -> Result<Looking> {
+                let of_one = several
+                    .then(|| EmbeddingCache::open(&self.cache, &one, tower.dimension()))
+                    .transpose()?;
+                Ok((tower.fork()?, of_one))
+            };
+            let work = |(tower, of_one): &mut Looking, index: usize| -> Result<(Key, Vec<f32>)> {
                 let path = folder.join(&pairs[index].image);
                 let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
                 let picture = frame::decode(&bytes, Limits::default())
                     .with_context(|| path.display().to_string())?;
-                Ok((key(&bytes), tower.embed(&picture)?))
+                let key = key(&bytes);
+                let Some(of_one) = of_one else {
+                    return Ok((key, tower.embed(&picture)?));
+                };
+                let known = of_one.get(&key)?;
+                let is_new = known.is_none();
+                let (own, mean) = tower.embed_beside(&picture, known)?;
+                if is_new {
+                    of_one.put(key, &own)?;
+                }
+                Ok((key, mean))
             };
             self.spread(
                 "images",
                 &missing,
-                || Ok(tower.fork()?),
+                state,
                 work,
                 |index, result| match result {
                     Ok((key, embedding)) => cache.put(key, &embedding),

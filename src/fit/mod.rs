@@ -180,6 +180,7 @@ fn join(w: Vec<f64>, sums: &GramSums, choice: MapChoice, recipe: &Recipe) -> Res
         ridge_share: choice.ridge_share,
         pairs: sums.pairs,
         recipe: recipe.to_string(),
+        views: recipe.views,
         image_embedding: sums.image_embedding.clone(),
         text_embedding: sums.text_embedding.clone(),
     };
@@ -211,7 +212,7 @@ pub fn check_identity(sums: &GramSums, pack: &Pack, name: &str) -> Result<()> {
     if (&sums.image_embedding, &sums.text_embedding) != (&expected.0, &expected.1) {
         bail!(
             "{name}: sums of other embeddings: found image {} and text {}, but pack {} has {} and {}; \
-             make the partial sums with this pack",
+             make the partial sums with this pack and with the same --views",
             sums.image_embedding,
             sums.text_embedding,
             pack.folder.display(),

@@ -6,6 +6,7 @@ use super::solve::MapChoice;
 use crate::{
     datastore::dot,
     embedding::{EmbeddingError, normalise},
+    pack::Views,
     realignment::MapKind,
 };
 
@@ -59,6 +60,8 @@ pub struct Recipe {
     pub rows: CaptionRows,
     /// How much of its hardest negatives is taken off a caption ([`super::negatives`]).
     pub hard_negatives: f64,
+    /// What of a frame the image tower was shown.
+    pub views: Views,
 }
 
 impl Default for Recipe {
@@ -69,6 +72,7 @@ impl Default for Recipe {
             centred: true,
             rows: CaptionRows::All,
             hard_negatives: 0.0,
+            views: Views::One,
         }
     }
 }
@@ -96,6 +100,7 @@ impl fmt::Display for Recipe {
             (!self.centred).then(|| "not centred".to_owned()),
             rows.map(|rows| format!("rows {rows}")),
             (self.hard_negatives != 0.0).then(|| format!("hard negatives {}", self.hard_negatives)),
+            (self.views != Views::One).then(|| format!("views {}", self.views.name())),
         ];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
         f.write_str(&parts.join(", "))
@@ -124,9 +129,10 @@ mod tests {
         let recipe = Recipe {
             whitening: 0.5,
             rows: CaptionRows::Mean,
+            views: Views::Crops,
             ..Recipe::default()
         };
-        assert_eq!(recipe.to_string(), "whitening 0.5, rows mean");
+        assert_eq!(recipe.to_string(), "whitening 0.5, rows mean, views crops");
         assert_eq!(recipe.choice(MapKind::Ridge, 1.0).whitening, 0.0);
         assert_eq!(recipe.choice(MapKind::Blend, 1.0).whitening, 0.5);
     }

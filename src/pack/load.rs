@@ -7,7 +7,7 @@ use std::{
 
 use tokenizers::Tokenizer;
 
-use super::{DecoderKind, DecoderSpec, Manifest, PackError, PartFile, digest};
+use super::{DecoderKind, DecoderSpec, Manifest, PackError, PartFile, Views, digest};
 use crate::{
     caption::CorrectionError,
     datastore::{Datastore, FileBytes},
@@ -207,12 +207,22 @@ impl Pack {
 
     fn map(&self, part: &PartFile) -> Result<Realignment, PackError> {
         let bytes = self.bytes(&part.file)?;
-        let fail = |field: &str, found: String, expected: String| {
-            let remedy = "fit it again with `captiond fit`, or copy the pack again";
-            self.mismatch(&part.file, field, found, expected, remedy)
-        };
-        let map =
-            Realignment::from_bytes(&bytes).map_err(|e| fail(e.field, e.found, e.expected))?;
+        let map = Realignment::from_bytes(&bytes)
+            .map_err(|e| self.bad_map(&part.file, e.field, e.found, e.expected))?;
+        self.check_map(&part.file, &map)?;
+        Ok(map)
+    }
+
+    fn bad_map(&self, file: &str, field: &str, found: String, expected: String) -> PackError {
+        let remedy = "fit it again with `captiond fit`, or copy the pack again";
+        self.mismatch(file, field, found, expected, remedy)
+    }
+
+    /// Checks that a map was fitted between this pack's embeddings; `file` is where it is from.
+    ///
+    /// # Errors
+    /// [`PackError::Mismatch`] for what differs: a dimension, the views, a tower.
+    pub fn check_map(&self, file: &str, map: &Realignment) -> Result<(), PackError> {
         let checks = [
             (
                 "image dimension",
@@ -223,6 +233,12 @@ impl Pack {
                 "text dimension",
                 map.text_dimension().to_string(),
                 self.manifest.text_tower.dimension.to_string(),
+            ),
+            // Before the identity, of which it is a part: its message says more.
+            (
+                "views",
+                map.provenance.views.name().to_owned(),
+                self.manifest.image_tower.views.name().to_owned(),
             ),
             (
                 "image_embedding",
@@ -237,10 +253,10 @@ impl Pack {
         ];
         for (field, found, expected) in checks {
             if found != expected {
-                return Err(fail(field, found, expected));
+                return Err(self.bad_map(file, field, found, expected));
             }
         }
-        Ok(map)
+        Ok(())
     }
 
     /// The datastore, mapped into memory.
@@ -282,9 +298,19 @@ impl Pack {
 
     /// What makes two image embeddings comparable: the network and its preprocessing.
     pub fn image_embedding_identity(&self) -> String {
+        self.image_embedding_identity_with(self.manifest.image_tower.views)
+    }
+
+    /// As [`Pack::image_embedding_identity`], with other views of a frame.
+    pub fn image_embedding_identity_with(&self, views: Views) -> String {
         let t = &self.manifest.image_tower;
+        // Embeddings of one view are those of before there were views, and are named as they were.
+        let views = match views {
+            Views::One => String::new(),
+            Views::Mirrored | Views::Crops => format!(" {}", views.name()),
+        };
         identity(&format!(
-            "{} {} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+            "{} {} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}{views}",
             self.sha256(&t.file),
             t.output,
             t.pooling,

@@ -120,6 +120,9 @@ pub struct ImageTowerSpec {
     /// Order of the channels. Default: "rgb".
     #[serde(default)]
     pub channels: Channels,
+    /// What of a frame the tower is shown. Default: "one".
+    #[serde(default)]
+    pub views: Views,
 }
 
 fn default_pixels() -> String {
@@ -167,6 +170,38 @@ pub enum Channels {
     Rgb,
     /// Blue first.
     Bgr,
+}
+
+/// What of a frame the tower is shown. The embedding is the mean of the views' embeddings, each of length
+/// one, scaled to length one; the tower runs once for each view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Views {
+    /// The frame.
+    #[default]
+    One,
+    /// The frame and its mirror image.
+    Mirrored,
+    /// The frame and a crop from each of its corners, three quarters of its width and of its height.
+    Crops,
+}
+
+impl Views {
+    /// The name in files and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::One => "one",
+            Self::Mirrored => "mirrored",
+            Self::Crops => "crops",
+        }
+    }
+
+    /// The choice of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::One, Self::Mirrored, Self::Crops]
+            .into_iter()
+            .find(|views| views.name() == name)
+    }
 }
 
 /// How an image tower's output becomes one vector.

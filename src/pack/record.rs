@@ -3,7 +3,7 @@
 use std::{fs, io::Write as _, path::Path};
 
 use anyhow::{Context as _, Result};
-use toml_edit::{DocumentMut, Item, Table, value};
+use toml_edit::{DocumentMut, Item, Table, Value, value};
 
 use super::digest;
 
@@ -31,6 +31,15 @@ impl FileRecord<'_> {
     /// # Errors
     /// When the pack is not writable or its `pack.toml` is no TOML.
     pub fn write(&self, pack: &Path) -> Result<()> {
+        self.write_with(pack, &[])
+    }
+
+    /// As [`FileRecord::write`], with settings that go with the file, in the same write: (table, key,
+    /// value).
+    ///
+    /// # Errors
+    /// As [`FileRecord::write`].
+    pub fn write_with(&self, pack: &Path, settings: &[(&str, &str, &str)]) -> Result<()> {
         let manifest = pack.join("pack.toml");
         let text = fs::read_to_string(&manifest)
             .with_context(|| format!("read {}", manifest.display()))?;
@@ -41,6 +50,14 @@ impl FileRecord<'_> {
             .entry(self.section)
             .or_insert(Item::Table(Table::new()));
         section["file"] = value(self.name);
+        for (table, key, setting) in settings {
+            let table = document.entry(table).or_insert(Item::Table(Table::new()));
+            let mut setting = Value::from(*setting);
+            if let Some(old) = table.get(key).and_then(Item::as_value) {
+                *setting.decor_mut() = old.decor().clone();
+            }
+            table[key] = Item::Value(setting);
+        }
         let files = document.entry("files").or_insert(Item::Table(Table::new()));
         if let Some(table) = files.as_table_mut() {
             table.set_implicit(true);

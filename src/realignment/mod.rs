@@ -7,7 +7,10 @@ mod landmarks;
 
 pub use landmarks::Landmarks;
 
-use crate::tensor_file::{FieldError, NamedTensor, TensorFile, expect_shape, serialise};
+use crate::{
+    pack::Views,
+    tensor_file::{FieldError, NamedTensor, TensorFile, expect_shape, serialise},
+};
 
 /// How W was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -64,6 +67,8 @@ pub struct Provenance {
     pub pairs: u64,
     /// Switches of the fit that differ from the defaults, in words; empty when none does.
     pub recipe: String,
+    /// What of a frame the image tower was shown.
+    pub views: Views,
     /// Identity of the image embedding ([`crate::pack::Pack::image_embedding_identity`]).
     pub image_embedding: String,
     /// Identity of the text embedding ([`crate::pack::Pack::text_embedding_identity`]).
@@ -138,6 +143,15 @@ impl Realignment {
             pairs: file.number("pairs")?,
             // Files of before there were switches have no such key.
             recipe: file.text("recipe").unwrap_or_default(),
+            views: match file.text("views") {
+                Ok(name) => Views::from_name(&name).ok_or_else(|| FieldError {
+                    field: "views",
+                    found: name,
+                    expected: "one, mirrored or crops".into(),
+                })?,
+                // Files of one view have no such key.
+                Err(_) => Views::One,
+            },
             image_embedding: file.text("image_embedding")?,
             text_embedding: file.text("text_embedding")?,
         };
@@ -170,6 +184,9 @@ impl Realignment {
         ];
         if !p.recipe.is_empty() {
             metadata.push(("recipe", p.recipe.clone()));
+        }
+        if p.views != Views::One {
+            metadata.push(("views", p.views.name().to_owned()));
         }
         if let Some(landmarks) = &self.landmarks {
             tensors.extend(landmarks.tensors());
@@ -252,6 +269,7 @@ mod tests {
             ridge_share: 0.0,
             pairs: 3,
             recipe: String::new(),
+            views: Views::One,
             image_embedding: "image".into(),
             text_embedding: "text".into(),
         };
@@ -276,6 +294,21 @@ mod tests {
         );
         assert_eq!(example().realign(&[0.5, 0.0, 0.0]), [0.0, 0.0]);
         assert_eq!(example().centre_text(&[3.0, 1.0]), [1.0, 0.0]);
+    }
+
+    #[test]
+    fn views_are_written_where_there_are_several_and_unknown_ones_are_refused() {
+        let mut map = example();
+        let one = map.to_bytes().unwrap();
+        assert!(!String::from_utf8_lossy(&one).contains("views"));
+        map.provenance.views = Views::Mirrored;
+        let bytes = map.to_bytes().unwrap();
+        assert_eq!(Realignment::from_bytes(&bytes).unwrap(), map);
+        let at = bytes.windows(8).position(|w| w == b"mirrored").unwrap();
+        let mut other = bytes.clone();
+        other[at..at + 8].copy_from_slice(b"reversed");
+        let error = Realignment::from_bytes(&other).unwrap_err();
+        assert_eq!((error.field, error.found.as_str()), ("views", "reversed"));
     }
 
     #[test]

@@ -90,8 +90,7 @@ struct Judged<'a> {
 /// Names the file that is wrong.
 pub(super) fn run(args: &MetricsArgs) -> Result<ExitCode> {
     let sets = read(args)?;
-    let pack = super::open_pack(args.common.pack.as_deref())?;
-    let map = args.common.map(&pack)?;
+    let (pack, map) = args.common.open_scoring()?;
     let spaces = Spaces::new(&pack, map.as_ref());
     for reason in spaces.undefined(&pack) {
         eprintln!("captiond: {reason}");

@@ -7,11 +7,15 @@ mod retrieval;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 
 use super::{caption::open_pack, embedder::EmbedderArgs};
-use crate::{eval::bootstrap::Draws, pack::Pack, realignment::Realignment};
+use crate::{
+    eval::bootstrap::Draws,
+    pack::{Pack, Views},
+    realignment::Realignment,
+};
 
 pub use captions::CaptionsArgs;
 pub use metrics::MetricsArgs;
@@ -37,6 +41,10 @@ struct Common {
     /// A realignment file to measure instead of the pack's.
     #[arg(long, value_name = "FILE")]
     realignment: Option<PathBuf>,
+    /// What of a picture is embedded. Default: what the realignment file was fitted with, else the pack's
+    /// image_tower.views.
+    #[arg(long, value_enum, value_name = "VIEWS")]
+    views: Option<Views>,
     /// Folder of the images.
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
@@ -48,30 +56,54 @@ struct Common {
 }
 
 impl Common {
+    /// The pack, with the views that are measured, and the map that retrieves.
     fn open(&self) -> Result<(Pack, Realignment)> {
-        let pack = open_pack(self.pack.as_deref())?;
-        let map = match self.given_map()? {
+        let (pack, given) = self.open_given()?;
+        let map = match given {
             Some(map) => map,
             None => pack.realignment()?,
         };
         Ok((pack, map))
     }
 
-    /// The realignment that is named, else the map with which the pack scores captions, if it has one.
-    fn map(&self, pack: &Pack) -> Result<Option<Realignment>> {
-        match self.given_map()? {
-            Some(map) => Ok(Some(map)),
-            None => pack_map(pack),
-        }
+    /// The pack, with the views that are measured, and the realignment that is named, else the map with
+    /// which the pack scores captions, if it has one.
+    fn open_scoring(&self) -> Result<(Pack, Option<Realignment>)> {
+        let (pack, given) = self.open_given()?;
+        let map = match given {
+            Some(map) => Some(map),
+            None => pack_map(&pack)?,
+        };
+        Ok((pack, map))
     }
 
-    fn given_map(&self) -> Result<Option<Realignment>> {
+    /// The pack and the realignment that is named. A map means something only with the views that it was
+    /// fitted on, so they are taken from its file.
+    fn open_given(&self) -> Result<(Pack, Option<Realignment>)> {
+        let mut pack = open_pack(self.pack.as_deref())?;
+        let tower = &mut pack.manifest.image_tower;
+        tower.views = self.views.unwrap_or(tower.views);
         let Some(path) = &self.realignment else {
-            return Ok(None);
+            return Ok((pack, None));
         };
-        let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
-        let map = Realignment::from_bytes(&bytes).with_context(|| path.display().to_string())?;
-        Ok(Some(map))
+        let name = path.display().to_string();
+        let bytes = std::fs::read(path).with_context(|| name.clone())?;
+        let map = Realignment::from_bytes(&bytes).with_context(|| name.clone())?;
+        let fitted = map.provenance.views;
+        if let Some(views) = self.views
+            && views != fitted
+        {
+            bail!(
+                "--views {}: {name} was fitted with views {}; leave --views out, or fit with \
+                 `captiond fit --views {}`",
+                views.name(),
+                fitted.name(),
+                views.name()
+            );
+        }
+        tower.views = fitted;
+        pack.check_map(&name, &map)?;
+        Ok((pack, Some(map)))
     }
 }
 
