@@ -452,11 +452,11 @@ fn a_clock_that_jumps_by_years_stops_nothing_and_loses_nothing() {
     let source = FolderSource::new(&incoming, Existing::Caption, poll, Arc::clone(&clock));
     let settings = Settings {
         device: "porch".into(),
+        demand: DemandFlag::new(&controls, Arc::clone(&clock)),
         controls,
         counters,
         life: Arc::new(Life::untold(Arc::clone(&clock))),
         trigger: Trigger::new(Default::default(), Arc::clone(&clock)),
-        demand: DemandFlag::default(),
     };
     let asked = shutdown.clone();
     let daemon = std::thread::spawn(move || {

@@ -97,7 +97,7 @@ fn a_mirrored_picture_has_the_same_embedding_when_both_views_are_taken() {
     let other = imageops::flip_horizontal(&picture);
     let mut both = tower("convnet", Views::Mirrored);
     let mut one = tower("convnet", Views::One);
-    let mut off = |tower: &mut ImageTower| {
+    let off = |tower: &mut ImageTower| {
         let embedding = tower.embed(&picture).unwrap();
         apart(&embedding, &tower.embed(&other).unwrap())
     };

@@ -34,7 +34,7 @@ pub enum FetchError {
     )]
     NoAuthorities,
     /// The server, or what is on the way to it, said no, or nothing; `attempts` is how often it was asked.
-    #[error("{url}: {why}{}", attempts(*.attempts))]
+    #[error("{url}: {why}{}", after(*.attempts))]
     Failed {
         /// Without its query.
         url: String,
@@ -101,7 +101,7 @@ pub enum FetchError {
     },
 }
 
-fn attempts(count: u32) -> String {
+fn after(count: u32) -> String {
     match count {
         0 | 1 => String::new(),
         many => format!(
