@@ -190,7 +190,7 @@ impl Realignment {
     fn map(&self, embedding: &[f32]) -> Vec<f32> {
         let width = self.text_dimension();
         let mut sum = vec![0f32; width];
-        let rows = self.w.chunks_exact(width);
+        let rows = self.w.chunks_exact(width.max(1));
         for ((value, mean), row) in embedding.iter().zip(&self.mean_image).zip(rows) {
             let centred = value - mean;
             sum.iter_mut().zip(row).for_each(|(s, w)| *s += centred * w);
@@ -276,6 +276,16 @@ mod tests {
         );
         assert_eq!(example().realign(&[0.5, 0.0, 0.0]), [0.0, 0.0]);
         assert_eq!(example().centre_text(&[3.0, 1.0]), [1.0, 0.0]);
+    }
+
+    #[test]
+    fn a_map_from_nothing_or_to_nothing_gives_nothing() {
+        // A pack refuses it by its dimensions, but not before it's read.
+        for (image, text) in [(2, 0), (0, 2)] {
+            let (mean_image, mean_text) = (vec![0.0; image], vec![0.0; text]);
+            let map = Realignment::new(vec![], mean_image, mean_text, example().provenance);
+            assert_eq!(map.unwrap().realign(&vec![0.5; image]), vec![0.0; text]);
+        }
     }
 
     #[test]
