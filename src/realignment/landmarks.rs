@@ -46,6 +46,13 @@ impl Landmarks {
         gamma: f64,
     ) -> Result<Self, FieldError> {
         expect_shape("landmarks", &[codes.len()], &[scales.len() * dimension])?;
+        if dimension == 0 {
+            return Err(FieldError {
+                field: "landmarks",
+                found: format!("shape [{}, 0]", scales.len()),
+                expected: "at least one number in a row".into(),
+            });
+        }
         if !(gamma.is_finite() && gamma > 0.0) || scales.is_empty() {
             return Err(FieldError {
                 field: "gamma",
@@ -166,5 +173,7 @@ mod tests {
         assert!(Landmarks::new(&[1.0, 0.0, 0.0], 2, f64::NAN).is_err());
         assert!(Landmarks::new(&[], 2, 1.0).is_err());
         assert!(Landmarks::new(&[1.0, 0.0], 2, 0.0).is_err());
+        // Rows without a number: nothing to cut them into.
+        assert!(Landmarks::from_parts(Vec::new(), vec![1.0, 1.0], 0, 1.0).is_err());
     }
 }

@@ -207,7 +207,7 @@ impl Realignment {
     fn map(&self, embedding: &[f32]) -> Vec<f32> {
         let width = self.text_dimension();
         let mut sum = vec![0f32; width];
-        let rows = self.w.chunks_exact(width);
+        let rows = self.w.chunks_exact(width.max(1));
         for ((value, mean), row) in embedding.iter().zip(&self.mean_image).zip(rows) {
             let centred = value - mean;
             sum.iter_mut().zip(row).for_each(|(s, w)| *s += centred * w);
@@ -309,6 +309,16 @@ mod tests {
         other[at..at + 8].copy_from_slice(b"reversed");
         let error = Realignment::from_bytes(&other).unwrap_err();
         assert_eq!((error.field, error.found.as_str()), ("views", "reversed"));
+    }
+
+    #[test]
+    fn a_map_from_nothing_or_to_nothing_gives_nothing() {
+        // A pack refuses it by its dimensions, but not before it's read.
+        for (image, text) in [(2, 0), (0, 2)] {
+            let (mean_image, mean_text) = (vec![0.0; image], vec![0.0; text]);
+            let map = Realignment::new(vec![], mean_image, mean_text, example().provenance);
+            assert_eq!(map.unwrap().realign(&vec![0.5; image]), vec![0.0; text]);
+        }
     }
 
     #[test]
