@@ -10,7 +10,7 @@ BUILT = "$${CARGO_TARGET_DIR:-target}/debug/captiond"
 RELEASE = "$${CARGO_TARGET_DIR:-target}/release/captiond"
 VENV = target/venv
 
-.PHONY: help demo test faults faults-long parity bench bench-search bench-metrics deb default-pack samples install clean
+.PHONY: help demo test faults faults-long parity bench bench-search bench-kernels bench-memory bench-metrics deb default-pack samples install clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -20,8 +20,8 @@ demo: install ## build, caption pictures, show captions arriving over MQTT (PHOT
 	@demo/run $(if $(PHOTOS),"$(PHOTOS)")
 
 test: install ## format, lint, tests, docs and parity: what CI runs
-	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-features --all-targets -- -D warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-features --all-targets -- -D warnings
 	$(CARGO) clippy --locked -- -D warnings # without the camera: cargo alone must do
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --all-features --no-deps
 	$(CARGO) test --locked --all-features
@@ -59,6 +59,13 @@ bench: ## cold start, time a frame, memory and size of the release build
 bench-search: $(VENV)/ready ## time the search from 1,000 to 1,000,000 rows (needs DATA; faiss-cpu compares)
 	program=$$($(CARGO) bench --all-features --bench search --no-run 2>&1 | sed -n 's/.*(\(.*\))$$/\1/p' | tail -1); \
 	$(VENV)/bin/python benches/search "$$program" --data "$(DATA)" --embeddings target/embeddings
+
+bench-kernels: $(VENV)/ready ## time the towers on our kernels, on tract's and in onnxruntime
+	program=$$($(CARGO) bench --all-features --profile dev --bench kernels --no-run 2>&1 | sed -n 's/.*(\(.*\))$$/\1/p' | tail -1); \
+	$(VENV)/bin/python benches/kernels "$$program"
+
+bench-memory: ## the default pack's memory by part
+	$(CARGO) bench --all-features --profile dev --bench memory
 
 bench-metrics: $(VENV)/ready ## time CIDEr-D and Kendall's tau against the Python originals (needs DATA and Java)
 	program=$$($(CARGO) bench --all-features --bench metrics --no-run 2>&1 | sed -n 's/.*(\(.*\))$$/\1/p' | tail -1); \

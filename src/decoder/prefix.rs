@@ -99,7 +99,7 @@ impl PrefixDecoder {
         };
         let load = |file: &String, network: &NetworkSpec| {
             engine
-                .load(&pack.bytes(file)?, network)
+                .load(&mut pack.reader(file)?, network)
                 .map_err(|source| pack.network_error(file, source))
         };
         let decoder = Self {

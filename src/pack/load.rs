@@ -506,6 +506,11 @@ impl Pack {
         fs::read(self.folder.join(file)).map_err(|source| self.read_error(file, source))
     }
 
+    /// One file of the pack, to be read.
+    pub(crate) fn reader(&self, file: &str) -> Result<fs::File, PackError> {
+        fs::File::open(self.folder.join(file)).map_err(|source| self.read_error(file, source))
+    }
+
     fn read_error(&self, file: &str, cause: std::io::Error) -> PackError {
         PackError::Read {
             pack: self.folder.clone(),
