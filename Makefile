@@ -10,7 +10,7 @@ BUILT = "$${CARGO_TARGET_DIR:-target}/debug/captiond"
 RELEASE = "$${CARGO_TARGET_DIR:-target}/release/captiond"
 VENV = target/venv
 
-.PHONY: help demo test faults faults-long fuzz audit soak parity bench bench-search bench-metrics deb default-pack samples install clean test-aarch64 cross cross-aarch64 cross-armv7 test-web bench-fit distributed-fit
+.PHONY: help demo test faults faults-long fuzz audit soak parity bench bench-search bench-metrics deb default-pack samples install clean test-aarch64 cross cross-aarch64 cross-armv7 test-web bench-fit distributed-fit bench-kernels bench-memory
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -95,6 +95,13 @@ bench-search: $(VENV)/ready ## time the search from 1,000 to 1,000,000 rows (nee
 bench-fit: $(VENV)/ready ## time the fit from 1,000 to 1,000,000 cached pairs (numpy compares; 5 GB of disk)
 	program=$$($(CARGO) bench --all-features --bench fit --no-run 2>&1 | sed -n 's/.*(\(.*\))$$/\1/p' | tail -1); \
 	$(VENV)/bin/python benches/fit "$$program" --work target/bench-fit
+
+bench-kernels: $(VENV)/ready ## time the towers on our kernels, on tract's and in onnxruntime
+	program=$$($(CARGO) bench --all-features --profile dev --bench kernels --no-run 2>&1 | sed -n 's/.*(\(.*\))$$/\1/p' | tail -1); \
+	$(VENV)/bin/python benches/kernels "$$program"
+
+bench-memory: ## the default pack's memory by part
+	$(CARGO) bench --all-features --profile dev --bench memory
 
 bench-metrics: $(VENV)/ready ## time CIDEr-D and Kendall's tau against the Python originals (needs DATA and Java)
 	program=$$($(CARGO) bench --all-features --bench metrics --no-run 2>&1 | sed -n 's/.*(\(.*\))$$/\1/p' | tail -1); \

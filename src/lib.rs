@@ -2,7 +2,7 @@
 //!
 //! The rooms follow the way of the data, left to right:
 //!
-//! frame ([`source`], [`frame`]) -> embedding ([`embedding`], run by [`engine`]) ->
+//! frame ([`source`], [`frame`]) -> embedding ([`embedding`], run by [`engine`] on [`kernels`]) ->
 //! realigned ([`realignment`]) -> retrieved ([`datastore`]) -> spoken by a [`decoder`] -> caption and
 //! confidence ([`caption`], joined in [`captioner`]) -> published ([`publish`], [`speech`], a page with the feature
 //! `web`, driven by [`daemon`]).
@@ -18,6 +18,8 @@
 pub mod source;
 
 pub mod frame;
+
+pub mod kernels;
 
 pub mod engine;
 

@@ -5,6 +5,7 @@ mod tiny;
 
 use std::{
     fs,
+    io::Read,
     path::{Path, PathBuf},
 };
 
@@ -245,7 +246,7 @@ fn three_shards_join_to_the_map_of_the_whole() {
 struct NoEngine;
 
 impl Engine for NoEngine {
-    fn load(&self, _: &[u8], _: &NetworkSpec) -> Result<Box<dyn Network>, EngineError> {
+    fn load(&self, _: &mut dyn Read, _: &NetworkSpec) -> Result<Box<dyn Network>, EngineError> {
         panic!("a tower was loaded");
     }
 }

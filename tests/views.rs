@@ -244,7 +244,11 @@ impl Bench {
 struct NoEngine;
 
 impl Engine for NoEngine {
-    fn load(&self, _: &[u8], _: &NetworkSpec) -> Result<Box<dyn Network>, EngineError> {
+    fn load(
+        &self,
+        _: &mut dyn std::io::Read,
+        _: &NetworkSpec,
+    ) -> Result<Box<dyn Network>, EngineError> {
         Err(EngineError::Unreadable("asked for a tower".into()))
     }
 }

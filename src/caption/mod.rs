@@ -6,6 +6,7 @@ mod central;
 pub mod confidence;
 mod corrections;
 pub mod generate;
+mod recent;
 mod rerank;
 mod speak;
 pub mod wording;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::{
     Corrections,
     generate::generate,
+    recent::Recent,
     rerank::{Candidate, Weights, repeats, rerank},
 };
 use crate::{
@@ -53,6 +54,7 @@ pub struct Speaker {
     mean_text: Vec<f32>,
     spec: GenerationSpec,
     corrections: Corrections,
+    recent: Recent,
     /// What the decoder does not get to see.
     pub hidden: Hidden,
 }
@@ -69,19 +71,22 @@ impl Speaker {
         mean_text: &[f32],
     ) -> Result<Option<Self>, PackError> {
         let spec = pack.manifest.generation.clone();
-        if spec.method == Method::Retrieve {
+        if spec.method == Method::Retrieve || pack.manifest.decoder.is_none() {
             return Ok(None);
         }
+        // Before the decoder, since it is the larger: see `Captioner::load`.
+        let text_tower = pack.text_tower(engine)?;
         let Some(decoder) = pack.decoder(engine)? else {
             return Ok(None);
         };
         Ok(Some(Self {
             decoder,
-            text_tower: pack.text_tower(engine)?,
+            text_tower,
             mean_text: mean_text.to_vec(),
             corrections: Corrections::new(&spec.corrections)
                 .map_err(|error| pack.bad_correction(&error))?,
             spec,
+            recent: Recent::default(),
             hidden: Hidden::default(),
         }))
     }
@@ -152,13 +157,13 @@ impl Speaker {
 
     /// A sentence's embedding, centred and of length one.
     fn centred(&mut self, sentence: &str) -> Result<Vec<f32>, EmbeddingError> {
-        let mut embedding = self.text_tower.embed(sentence)?;
-        embedding
-            .iter_mut()
-            .zip(&self.mean_text)
-            .for_each(|(e, m)| *e -= m);
-        normalise(&mut embedding)?;
-        Ok(embedding)
+        let (tower, mean) = (&mut self.text_tower, &self.mean_text);
+        self.recent.get(sentence, |sentence| {
+            let mut embedding = tower.embed(sentence)?;
+            embedding.iter_mut().zip(mean).for_each(|(e, m)| *e -= m);
+            normalise(&mut embedding)?;
+            Ok(embedding)
+        })
     }
 }
 

@@ -153,7 +153,7 @@ fn load_network(
     engine: &dyn Engine,
 ) -> Result<Box<dyn Network>, PackError> {
     engine
-        .load(&pack.bytes(file)?, network)
+        .load(&mut pack.reader(file)?, network)
         .map_err(|source| pack.network_error(file, source))
 }
 

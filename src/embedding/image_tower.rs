@@ -66,7 +66,7 @@ impl ImageTower {
             outputs: vec![spec.output.clone()],
         };
         let network = engine
-            .load(&pack.bytes(&spec.file)?, &network_spec)
+            .load(&mut pack.reader(&spec.file)?, &network_spec)
             .map_err(|source| pack.network_error(&spec.file, source))?;
         let (one, d) = (Some(1), Some(spec.dimension));
         let expected: &[&[Option<usize>]] = match spec.pooling {

@@ -1,8 +1,11 @@
 //! Runs the networks of a pack. Everything else sees two small traits, so the chain can be tested
 //! with fakes and the inference library lives in one module ([`tract`]).
 
+mod fused;
 mod graph_checks;
 pub mod tract;
+
+use std::io::Read;
 
 use thiserror::Error;
 
@@ -128,11 +131,15 @@ pub enum EngineError {
 
 /// Loads networks.
 pub trait Engine: Send + Sync {
-    /// Parses, checks and optimises an ONNX graph.
+    /// Parses, checks and optimises an ONNX graph. It is read here, so that its bytes are in memory once.
     ///
     /// # Errors
     /// [`EngineError`] when the bytes are no graph, or it does not fit `spec`. Never panics on bad bytes.
-    fn load(&self, onnx: &[u8], spec: &NetworkSpec) -> Result<Box<dyn Network>, EngineError>;
+    fn load(
+        &self,
+        onnx: &mut dyn Read,
+        spec: &NetworkSpec,
+    ) -> Result<Box<dyn Network>, EngineError>;
 }
 
 /// A loaded network with its working memory.

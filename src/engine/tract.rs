@@ -1,13 +1,14 @@
-//! The only module, with `graph_checks`, that knows tract.
+//! The only module that knows tract, beside `graph_checks` and the ops of ours in its graphs ([`super::fused`]).
 
-use std::sync::Arc;
+use std::{io::Read, sync::Arc};
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid as _;
 
 use super::{
-    Element, Engine, EngineError, Input, Network, NetworkSpec, Output, Values, graph_checks,
-    shape_text,
+    Element, Engine, EngineError, Input, Network, NetworkSpec, Output, Values,
+    fused::{self, Fused},
+    graph_checks, shape_text,
 };
 
 /// [`Engine`] on tract (pure Rust, no shared library to install on a board).
@@ -27,17 +28,54 @@ fn run_error(error: TractError) -> EngineError {
     EngineError::Run(format!("{error:#}"))
 }
 
+/// As [`TractEngine`], with tract's own ops alone: what ours are compared with.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct PlainEngine;
+
 impl Engine for TractEngine {
-    fn load(&self, onnx: &[u8], spec: &NetworkSpec) -> Result<Box<dyn Network>, EngineError> {
-        let mut bytes = onnx;
+    fn load(
+        &self,
+        onnx: &mut dyn Read,
+        spec: &NetworkSpec,
+    ) -> Result<Box<dyn Network>, EngineError> {
+        TractNetwork::load(onnx, spec, Ops::OursToo)
+    }
+}
+
+impl Engine for PlainEngine {
+    fn load(
+        &self,
+        onnx: &mut dyn Read,
+        spec: &NetworkSpec,
+    ) -> Result<Box<dyn Network>, EngineError> {
+        TractNetwork::load(onnx, spec, Ops::Tracts)
+    }
+}
+
+/// Which ops a graph may run on.
+#[derive(Clone, Copy, PartialEq)]
+enum Ops {
+    OursToo,
+    Tracts,
+}
+
+impl TractNetwork {
+    fn load(
+        onnx: &mut dyn Read,
+        spec: &NetworkSpec,
+        ops: Ops,
+    ) -> Result<Box<dyn Network>, EngineError> {
         let parser = tract_onnx::onnx();
-        let proto = parser
-            .proto_model_for_read(&mut bytes)
-            .map_err(unreadable)?;
+        let mut proto = parser.proto_model_for_read(onnx).map_err(unreadable)?;
         graph_checks::check(&proto)?;
+        let fused = match ops {
+            Ops::OursToo => fused::fuse(&mut proto, &spec.inputs).map_err(unreadable)?,
+            Ops::Tracts => Fused::default(),
+        };
         let mut model = parser.model_for_proto_model(&proto).map_err(unreadable)?;
-        // It holds all weights once more.
+        // It holds the file, all weights once more.
         drop(proto);
+        fused.install(&mut model);
         bind_inputs(&mut model, spec)?;
         bind_outputs(&mut model, &spec.outputs)?;
         let plan = model

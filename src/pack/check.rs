@@ -2,7 +2,9 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::{DecoderSpec, FORMAT, Manifest, PackError, PartFile, TextPooling, speech::check_speech};
+use super::{
+    DecoderSpec, FORMAT, Manifest, PackError, PartFile, TextPooling, speech::check_speech,
+};
 
 /// The one key that every format has.
 #[derive(serde::Deserialize)]

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Read as _,
     path::{Path, PathBuf},
 };
 
@@ -363,27 +364,36 @@ impl Pack {
     /// The bytes of one file of the pack.
     ///
     /// # Errors
-    /// When it can't be read, or is longer than an ONNX file can be.
+    /// As [`Pack::reader`].
     pub(crate) fn bytes(&self, file: &str) -> Result<Vec<u8>, PackError> {
-        let path = self.folder.join(file);
-        let read = || -> std::io::Result<Result<Vec<u8>, u64>> {
-            let length = fs::metadata(&path)?.len();
-            if length > MOST_BYTES {
-                return Ok(Err(length));
-            }
-            fs::read(&path).map(Ok)
+        let mut bytes = Vec::new();
+        self.reader(file)?
+            .read_to_end(&mut bytes)
+            .map_err(|cause| self.read_error(file, cause))?;
+        Ok(bytes)
+    }
+
+    /// One file of the pack, to be read.
+    ///
+    /// # Errors
+    /// When it can't be opened, or is longer than an ONNX file can be.
+    pub(crate) fn reader(&self, file: &str) -> Result<fs::File, PackError> {
+        let open = || -> std::io::Result<(fs::File, u64)> {
+            let opened = fs::File::open(self.folder.join(file))?;
+            let length = opened.metadata()?.len();
+            Ok((opened, length))
         };
-        read()
-            .map_err(|source| self.read_error(file, source))?
-            .map_err(|length| {
-                self.mismatch(
-                    file,
-                    "size",
-                    format!("{length} bytes"),
-                    format!("at most {MOST_BYTES}"),
-                    "an ONNX file can't be longer and is read whole: take int8 weights, or a smaller model",
-                )
-            })
+        let (opened, length) = open().map_err(|cause| self.read_error(file, cause))?;
+        if length > MOST_BYTES {
+            return Err(self.mismatch(
+                file,
+                "size",
+                format!("{length} bytes"),
+                format!("at most {MOST_BYTES}"),
+                "an ONNX file can't be longer and is read whole: take int8 weights, or a smaller model",
+            ));
+        }
+        Ok(opened)
     }
 
     fn read_error(&self, file: &str, cause: std::io::Error) -> PackError {

@@ -18,7 +18,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crate::frame::Limits;
 use crate::daemon::backoff::Backoff;
 use crate::daemon::clock::Clock;
 use crate::daemon::config::WebConfig;
@@ -27,6 +26,7 @@ use crate::daemon::counters::Counters;
 use crate::daemon::log_limit::LogLimit;
 use crate::daemon::shutdown::Shutdown;
 use crate::daemon::trigger::demand::DemandFlag;
+use crate::frame::Limits;
 use crate::publish::message::CaptionMessage;
 use crate::publish::{CameraState, Described, PublishError, Publisher, memory};
 use crate::source::{Frame, FrameSource};

@@ -1,0 +1,79 @@
+//! Parts of a graph that run as ops of ours instead of tract's.
+//!
+//! Where a pack stores weights in int8 behind DequantizeLinear, tract folds them to f32 when it loads: four
+//! times the memory, and the convolutions run at a third of onnxruntime's speed (docs/benchmarks.md, "Kernels").
+//! [`fuse`] looks for such parts in the ONNX graph and puts one node in the place of each:
+//!
+//! - a matrix product with int8 weights, with its bias ([`linear`]),
+//! - rows gathered from an int8 table ([`rows`]),
+//! - a chain of convolutions from the graph's input on ([`convolutions`]).
+//!
+//! The numbers are those of the folded graph but for the order of sums. The loops are in the package
+//! [`crate::kernels`]. What does not fit any of these patterns stays tract's, and so does everything on a machine
+//! without vector instructions that the loops are written for.
+
+mod convolutions;
+mod graph;
+mod linear;
+mod rows;
+
+use tract_onnx::{pb::ModelProto, tract_hir::internal::*};
+
+use self::graph::Graph;
+use super::InputSpec;
+
+/// Ops of ours by the names of the nodes that stand for them.
+#[derive(Debug, Default)]
+pub(super) struct Fused {
+    ops: Vec<(String, Box<dyn InferenceOp>)>,
+}
+
+/// Puts placeholders into a graph where parts of it run as ops of ours. The result brings the ops to the
+/// parsed model.
+///
+/// # Errors
+/// When a weight can't be read.
+pub(super) fn fuse(model: &mut ModelProto, inputs: &[InputSpec]) -> TractResult<Fused> {
+    let mut ops = Vec::new();
+    let Some(proto) = model
+        .graph
+        .as_mut()
+        .filter(|_| crate::kernels::is_vectorised())
+    else {
+        return Ok(Fused::default());
+    };
+    let Some(mut graph) = Graph::new(proto) else {
+        return Ok(Fused::default());
+    };
+    convolutions::fuse(&mut graph, inputs, &mut ops)?;
+    linear::fuse(&mut graph, &mut ops)?;
+    rows::fuse(&mut graph, &mut ops)?;
+    graph.finish();
+    Ok(Fused { ops })
+}
+
+impl Fused {
+    /// Puts the ops into the places that were kept for them.
+    pub(super) fn install(self, model: &mut InferenceModel) {
+        for (name, op) in self.ops {
+            if let Some(node) = model.nodes_mut().iter_mut().find(|node| node.name == name) {
+                node.op = op;
+            }
+        }
+    }
+}
+
+/// The values of a plain tensor.
+fn values<T: Datum>(tensor: &Tensor) -> TractResult<&[T]> {
+    tensor.try_as_plain_ram()?.as_slice::<T>()
+}
+
+/// Runs `work` on a fresh tensor.
+fn filled(
+    shape: &[usize],
+    work: impl FnOnce(&mut [f32]) -> TractResult<()>,
+) -> TractResult<TVec<TValue>> {
+    let mut tensor = Tensor::zero::<f32>(shape)?;
+    work(tensor.try_as_plain_ram_mut()?.as_slice_mut::<f32>()?)?;
+    Ok(tvec!(tensor.into_tvalue()))
+}

@@ -1,0 +1,217 @@
+//! Our own loops against their plain references, and the networks that run on them against tract's own ops.
+
+use std::path::Path;
+
+use captiond::kernels::{
+    Clamp, Convnet, Depthwise, Geometry, Layer, Linear, Memory, Operation, Shape, Weights,
+};
+use captiond::{
+    embedding::{ImageTower, TextTower},
+    engine::{
+        Engine,
+        tract::{PlainEngine, TractEngine},
+    },
+    pack::Pack,
+};
+
+/// Numbers in [-1, 1) that look random.
+fn noise(count: usize, seed: u64) -> Vec<f32> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    (0..count).map(|_| random.f32() * 2.0 - 1.0).collect()
+}
+
+fn codes(count: usize, seed: u64) -> Vec<i8> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    (0..count).map(|_| random.i8(-127..=127)).collect()
+}
+
+#[track_caller]
+fn assert_close(found: &[f32], expected: &[f32], scale: f32) {
+    assert_eq!(found.len(), expected.len());
+    for (at, (a, b)) in found.iter().zip(expected).enumerate() {
+        assert!((a - b).abs() <= 1e-5 * scale, "{at}: {a} instead of {b}");
+    }
+}
+
+const RELU6: Clamp = Clamp {
+    least: Some(0.0),
+    most: Some(6.0),
+};
+
+#[test]
+fn products_equal_the_reference_for_every_remainder() {
+    let mut panel = Vec::new();
+    for (inner, outer) in [
+        (1, 1),
+        (3, 15),
+        (24, 16),
+        (17, 33),
+        (40, 64),
+        (27, 88),
+        (64, 145),
+    ] {
+        let scales: Vec<f32> = noise(outer, 1).iter().map(|v| v.abs() / 500.0).collect();
+        let (bias, weights) = (noise(outer, 2), noise(inner * outer, 3));
+        let bytes = codes(inner * outer, 4);
+        let kinds = [
+            Linear::new(Weights::Int8(&bytes, &scales), inner, outer, &bias, RELU6),
+            Linear::new(Weights::F32(&weights), inner, outer, &[], Clamp::default()),
+        ];
+        for linear in kinds.map(Option::unwrap) {
+            for rows in (1..=26).chain([31, 61]) {
+                let a = noise(rows * inner, rows as u64);
+                let residual = noise(rows * outer, 5);
+                for residual in [None, Some(residual.as_slice())] {
+                    let mut found = vec![f32::NAN; rows * outer];
+                    let mut expected = found.clone();
+                    linear.run(&a, rows, residual, &mut found, &mut panel);
+                    linear.reference(&a, rows, residual, &mut expected);
+                    assert_close(&found, &expected, inner as f32);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn depthwise_convolutions_equal_the_reference() {
+    for kernel in [1, 3, 5, 7] {
+        for stride in [1, 2, 3] {
+            for (before, after) in [(0, 0), (kernel / 2, kernel / 2), (0, kernel - 1)] {
+                for (rows, columns, channels) in [(7, 7, 3), (9, 23, 16), (12, 31, 41)] {
+                    let geometry = Geometry {
+                        size: [rows, columns],
+                        kernel: [kernel; 2],
+                        strides: [stride; 2],
+                        before: [before; 2],
+                        after: [after; 2],
+                    };
+                    let weights = noise(kernel * kernel * channels, 6);
+                    let bias = noise(channels, 7);
+                    let layer = Depthwise::new(geometry, channels, weights, &bias, RELU6).unwrap();
+                    let input = noise(rows * columns * channels, 8);
+                    let [high, wide] = layer.output();
+                    let mut found = vec![f32::NAN; high * wide * channels];
+                    let mut expected = found.clone();
+                    layer.run(&input, 0, 0..high, &mut found);
+                    layer.reference(&input, &mut expected);
+                    assert_close(&found, &expected, (kernel * kernel) as f32);
+                }
+            }
+        }
+    }
+}
+
+/// An inverted residual block run in bands, against its layers one by one.
+#[test]
+fn a_block_in_bands_equals_its_layers() {
+    for (stride, kernel) in [(1, 3), (1, 5), (2, 3), (2, 5)] {
+        let (rows, columns, narrow, wide) = (61, 67, 8, 48);
+        let pad = kernel / 2;
+        let geometry = Geometry {
+            size: [rows, columns],
+            kernel: [kernel; 2],
+            strides: [stride; 2],
+            before: [pad; 2],
+            after: [pad; 2],
+        };
+        let linear = |inner: usize, outer: usize, clamp| {
+            let weights = noise(inner * outer, 9);
+            Linear::new(Weights::F32(&weights), inner, outer, &[], clamp).unwrap()
+        };
+        let depthwise = noise(kernel * kernel * wide, 10);
+        let depthwise = Depthwise::new(geometry, wide, depthwise, &[], RELU6).unwrap();
+        let (widen, narrowing) = (
+            linear(narrow, wide, RELU6),
+            linear(wide, narrow, Clamp::default()),
+        );
+        let layer = |operation, input, other| Layer {
+            operation,
+            input,
+            other,
+        };
+        let net = Convnet::new(
+            Shape {
+                rows,
+                columns,
+                channels: narrow,
+            },
+            vec![
+                layer(Operation::Pointwise(widen.clone()), 0, None),
+                layer(Operation::Depthwise(depthwise.clone()), 1, None),
+                layer(
+                    Operation::Pointwise(narrowing.clone()),
+                    2,
+                    (stride == 1).then_some(0),
+                ),
+            ],
+        )
+        .unwrap();
+        let input = noise(rows * columns * narrow, 11);
+        let out = net.output();
+        let mut found = vec![f32::NAN; out.rows * out.columns * out.channels];
+        let mut memory = Memory::default();
+        // Twice: nothing may be left over from the first time.
+        net.run(&input, &mut found, &mut memory);
+        net.run(&input, &mut found, &mut memory);
+
+        let turn = |from: &[f32], rows: usize| -> Vec<f32> {
+            let columns = from.len() / rows;
+            let places = (0..columns).flat_map(|c| (0..rows).map(move |r| r * columns + c));
+            places.map(|at| from[at]).collect()
+        };
+        let last = turn(&input, narrow);
+        let mut widened = vec![0.0; rows * columns * wide];
+        widen.reference(&last, rows * columns, None, &mut widened);
+        let mut filtered = vec![0.0; out.rows * out.columns * wide];
+        depthwise.reference(&widened, &mut filtered);
+        let mut expected = vec![0.0; found.len()];
+        let residual = (stride == 1).then_some(last.as_slice());
+        narrowing.reference(&filtered, out.rows * out.columns, residual, &mut expected);
+        assert_close(&found, &turn(&expected, out.rows * out.columns), 50.0);
+    }
+}
+
+/// Least cosine of the two engines' embeddings.
+fn least_cosine(embed: impl Fn(&dyn Engine) -> Vec<Vec<f32>>) -> f32 {
+    let (ours, tracts) = (embed(&TractEngine), embed(&PlainEngine));
+    assert!(!ours.is_empty() && ours.len() == tracts.len());
+    let cosines = ours.iter().zip(&tracts).map(|(a, b)| -> f32 {
+        assert_ne!(
+            a, b,
+            "the same to the last digit: were both run on the same ops?"
+        );
+        a.iter().zip(b).map(|(a, b)| a * b).sum()
+    });
+    cosines.fold(1.0, f32::min)
+}
+
+#[test]
+fn the_default_towers_say_what_tract_says() {
+    if !captiond::kernels::is_vectorised() {
+        eprintln!("##### SKIPPED: no vector instructions, so tract runs everything #####");
+        return;
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pack = Pack::open(&root.join("models/default")).unwrap();
+    let images = least_cosine(|engine| {
+        let mut tower: ImageTower = pack.image_tower(engine).unwrap();
+        let samples = ["brown_dog_on_the_grass.jpg", "beach_at_sunset.jpg"];
+        let pictures = samples.map(|name| root.join("tests/samples").join(name));
+        let pictures = pictures.map(|path| image::open(path).unwrap().into_rgb8());
+        pictures
+            .iter()
+            .map(|picture| tower.embed(picture).unwrap())
+            .collect()
+    });
+    assert!(images > 0.999_999, "{images}");
+    let texts = least_cosine(|engine| {
+        let mut tower: TextTower = pack.text_tower(engine).unwrap();
+        let captions = ["Snow", "A brown dog is playing with a ball in the grass"];
+        captions
+            .iter()
+            .map(|caption| tower.embed(caption).unwrap())
+            .collect()
+    });
+    assert!(texts > 0.999_999, "{texts}");
+}
