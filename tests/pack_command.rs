@@ -386,14 +386,14 @@ fn verify_finds_each_kind_of_damage_and_names_file_field_and_way_out() {
         ),
         (
             &|p| put(p, "image.onnx", b"no network"),
-            "image.onnx",
-            "network",
-            "not a network",
+            "realignment.safetensors",
+            "image_embedding",
+            "expected",
         ),
         (
             &|p| edit(p, "dimension = 16\nsize", "dimension = 17\nsize"),
-            "image.onnx",
-            "output",
+            "realignment.safetensors",
+            "image dimension",
             "17",
         ),
         (
@@ -500,10 +500,11 @@ fn diff_tells_fields_files_and_what_becomes_of_photographs() {
         let same_files = part == "DIFFERENT";
         assert_eq!(text.contains(part), !same_files, "{part:?}: {text}");
     }
+    fs::create_dir(work.path().join("none")).unwrap();
     let errors = Captiond::new(&["pack", "diff"])
         .arg(a.path())
         .arg(b.path())
-        .path("--images", a.path())
+        .path("--images", work.path().join("none"))
         .fail();
     assert!(errors.contains("no .jpg, .jpeg or .png"), "{errors}");
 }

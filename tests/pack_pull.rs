@@ -468,7 +468,7 @@ fn what_the_net_says_no_to_is_explained() {
         ),
         (
             url(|| How::Redirect("http://models.invalid/pack.toml".into())),
-            ["models.invalid", "pack.toml"],
+            ["where it redirects to", "pack.toml"],
         ),
         (
             url(|| How::Redirect("/pack.toml".into())),

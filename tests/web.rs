@@ -607,6 +607,8 @@ fn after_the_end_nobody_waits_and_the_port_is_free() {
     waiting
         .write_all(with_token("GET", &path).as_bytes())
         .unwrap();
+    // Until it is waited on: a connection that nobody has accepted yet is reset.
+    std::thread::sleep(Duration::from_millis(500));
     page.web.close(Duration::from_millis(100));
     assert_eq!(read(waiting).status, 200);
     until("the port is free", || TcpListener::bind(page.address).ok());

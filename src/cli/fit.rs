@@ -27,6 +27,8 @@ use crate::{
 
 /// Images that the landmarks of a kernel map are chosen among; more only cost time and memory.
 const MOST_FOR_LANDMARKS: usize = 20_000;
+/// Landmarks when no number is given, and there are as many images.
+const LANDMARKS: usize = 1024;
 /// A kernel's penalty when none is given: chosen on dev and Flickr8k-CF (docs/benchmarks.md).
 const KERNEL_LAMBDA: f64 = 1.7e-4;
 
@@ -92,9 +94,10 @@ pub struct FitArgs {
     /// image_tower.views.
     #[arg(long, value_enum, value_name = "VIEWS")]
     views: Option<Views>,
-    /// Landmarks of a kernel map: centres of the training images' embeddings.
-    #[arg(long, value_name = "NUMBER", default_value_t = 1024)]
-    landmarks: usize,
+    /// Landmarks of a kernel map: centres of the training images' embeddings. Default: 1024, or as many as there
+    /// are images.
+    #[arg(long, value_name = "NUMBER")]
+    landmarks: Option<usize>,
     /// Width of the kernel: exp(-this |x - c|^2 / the median squared distance of two images).
     #[arg(long, value_name = "NUMBER", default_value_t = 2.0)]
     kernel_width: f64,
@@ -381,7 +384,8 @@ fn fit_kernel(args: &FitArgs, pack: &Pack) -> Result<ExitCode> {
     for reason in &skipped {
         eprintln!("captiond: left out: {reason}");
     }
-    let landmarks = landmarks::choose(&images, args.landmarks, args.kernel_width)?;
+    let wanted = args.landmarks.unwrap_or(LANDMARKS.min(images.len()));
+    let landmarks = landmarks::choose(&images, wanted, args.kernel_width)?;
     drop(images);
     let share = if args.evaluate.is_some() {
         0.0

@@ -1,4 +1,4 @@
-//! The only module that knows tract, beside `graph_checks` and the ops of ours in its graphs ([`super::fused`]).
+//! The only module that knows tract, beside `graph_checks` and the ops of ours in its graphs (`super::fused`).
 
 use std::{io::Read, sync::Arc};
 

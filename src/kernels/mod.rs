@@ -5,6 +5,9 @@
 //! and NEON; which one is chosen at run time. Each has a reference in plain Rust beside it ([`Linear::reference`],
 //! [`Depthwise::reference`]) that tests compare with.
 
+// Several arrays share an index in these loops; one of them as an iterator reads no better.
+#![allow(clippy::needless_range_loop)]
+
 mod convnet;
 mod depthwise;
 mod linear;

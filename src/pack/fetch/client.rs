@@ -103,7 +103,7 @@ impl Client {
     /// A small text, such as a manifest.
     ///
     /// # Errors
-    /// When the server doesn't give it, or more than [`MAX_MANIFEST`] bytes.
+    /// When the server doesn't give it, or more than `MAX_MANIFEST` bytes.
     pub fn text(&self, url: &str) -> Result<Vec<u8>, FetchError> {
         let failed = |why: String| FetchError::Failed {
             url: shown(url).to_owned(),

@@ -38,7 +38,9 @@ pub(super) fn explain(url: &str, error: &Error) -> Fault {
     match error {
         Error::HostNotFound => lasting(
             url,
-            format!("the name of {host} can't be resolved: is this machine online? {via}"),
+            format!(
+                "the name of {host}, or of where it redirects to, can't be resolved: is this machine online? {via}"
+            ),
         ),
         Error::Io(cause) => match cause.kind() {
             io::ErrorKind::ConnectionRefused => {
@@ -52,7 +54,9 @@ pub(super) fn explain(url: &str, error: &Error) -> Fault {
                 Some(tls) => tls_fault(url, tls),
                 None if unresolved(cause) => lasting(
                     url,
-                    format!("the name of {host} can't be resolved: is this machine online? {via}"),
+                    format!(
+                        "the name of {host}, or of where it redirects to, can't be resolved: is this machine online? {via}"
+                    ),
                 ),
                 None => Fault::Passing(format!("the connection broke: {cause}")),
             },
