@@ -169,7 +169,7 @@ fn mistakes_in_the_manifest_name_the_line_or_the_field() {
         (
             "output = \"features\"",
             "output = \"logits\"",
-            "no output \"logits\"",
+            "image_embedding",
         ),
         ("max_length = 128", "max_length = 64", "text_embedding"),
         (
