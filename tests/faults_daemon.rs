@@ -92,26 +92,32 @@ fn restart_again_and_again(kept: Option<&Path>, fault: &str) {
     let subscriber = broker.subscribe();
     relay.to(broker.port);
     let all: BTreeSet<u32> = (100..next).collect();
-    until("every event", || {
-        seen.extend(widths(&subscriber));
-        (seen == all).then_some(())
-    });
     let health = subscriber.wait_for_health("an empty outbox", |health| {
         health["outbox"]["entries"] == 0 && health["reconnects"] == rounds
     });
     assert_eq!(health["dropped"]["total"], 0, "{health}");
     assert_eq!(health["captioned"], next - 100, "{health}");
+    // What a broker that keeps nothing has acknowledged and not passed on dies with it: the daemon can't know.
+    let may_miss = if kept.is_some() { 0 } else { rounds as usize };
+    let missing = until("every event", || {
+        seen.extend(widths(&subscriber));
+        let missing = all.difference(&seen).count();
+        (missing <= may_miss).then_some(missing)
+    });
     let (status, log) = daemon.terminate();
     assert_eq!(status.code(), Some(0), "{log}");
     passed(
         "broker",
-        &format!("{rounds} {fault}, {} events", all.len()),
+        &format!(
+            "{rounds} {fault}, {} events, {missing} lost in the broker",
+            all.len()
+        ),
         begun.elapsed(),
     );
 }
 
 #[test]
-fn restarts_of_a_broker_that_keeps_nothing_lose_no_event() {
+fn restarts_of_a_broker_that_keeps_nothing_lose_at_most_what_it_had() {
     restart_again_and_again(None, "restarts while events are published, nothing kept");
 }
 
