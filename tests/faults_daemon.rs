@@ -86,6 +86,8 @@ fn restart_again_and_again(kept: Option<&Path>, fault: &str) {
             _ => broker.stop(),
         }
         relay.cut();
+        // What the broker had passed on may still be on its way to the subscriber's thread.
+        std::thread::sleep(Duration::from_millis(200));
         seen.extend(widths(&subscriber));
     }
     let broker = start();
@@ -97,21 +99,15 @@ fn restart_again_and_again(kept: Option<&Path>, fault: &str) {
     });
     assert_eq!(health["dropped"]["total"], 0, "{health}");
     assert_eq!(health["captioned"], next - 100, "{health}");
-    // What a broker that keeps nothing has acknowledged and not passed on dies with it: the daemon can't know.
-    let may_miss = if kept.is_some() { 0 } else { rounds as usize };
-    let missing = until("every event", || {
+    until("every event", || {
         seen.extend(widths(&subscriber));
-        let missing = all.difference(&seen).count();
-        (missing <= may_miss).then_some(missing)
+        (seen == all).then_some(())
     });
     let (status, log) = daemon.terminate();
     assert_eq!(status.code(), Some(0), "{log}");
     passed(
         "broker",
-        &format!(
-            "{rounds} {fault}, {} events, {missing} lost in the broker",
-            all.len()
-        ),
+        &format!("{rounds} {fault}, {} events", all.len()),
         begun.elapsed(),
     );
 }

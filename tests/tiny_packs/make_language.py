@@ -54,15 +54,13 @@ CLAUSES = ["a dog on the grass", "two people on a beach.", "a red bus in a stree
 def rounded(model):
     """Weights on the int8 grid that the export would choose anyway."""
     with torch.no_grad():
-        for module in model.modules():
+        for place, module in model.named_modules():
+            if place.endswith(("position_embedding", "relative_attention_bias", "wpe")):
+                continue  # the export keeps places and T5's biases in f32
             for name, weight in module.named_parameters(recurse=False):
-                if weight.dim() < 2 or "position" in name or name in ("class_embedding", "probe"):
+                if weight.dim() < 2 or name in ("class_embedding", "probe"):
                     continue
-                if isinstance(module, torch.nn.Embedding) and module.weight.shape[0] in (16, 17, 24, 32, 160):
-                    continue  # places and T5's biases stay f32
                 axis = 1 if type(module).__name__ == "Conv1D" else 0
-                if name == "in_proj_weight":
-                    continue
                 # Twice: the second search may find another clipping ratio better than the first.
                 for _ in range(2):
                     codes, scale = quantise_symmetric(weight.numpy(), axis)
