@@ -146,11 +146,11 @@ impl Captioner {
     /// # Errors
     /// [`PackError`] when the pack has no realignment or datastore, or a part does not fit.
     pub fn load(pack: &Pack, engine: &dyn Engine) -> Result<Self, PackError> {
-        let realignment = pack.realignment()?;
-        // The largest network first: while it is loaded its file is in memory beside it, and that shall not come
-        // on top of the others.
-        let speaker = Speaker::load(pack, engine, realignment.mean_text())?;
         let tower = pack.image_tower(engine)?;
+        let realignment = pack.realignment()?;
+        // Before judge and datastore: while a network is loaded its file is in memory beside it, and that of the text
+        // tower, the largest, shall not come on top of all else. Behind the image tower, whose mistakes are told best.
+        let speaker = Speaker::load(pack, engine, realignment.mean_text())?;
         let judge = pack.judge_beside(&realignment)?;
         let rows = CentredRows::new(pack.datastore()?, realignment.mean_text());
         let calibration = pack.calibration()?;

@@ -99,15 +99,26 @@ fn restart_again_and_again(kept: Option<&Path>, fault: &str) {
     });
     assert_eq!(health["dropped"]["total"], 0, "{health}");
     assert_eq!(health["captioned"], next - 100, "{health}");
-    until("every event", || {
+    // An empty outbox says that each event was acknowledged. What a broker that keeps nothing acknowledges as it is
+    // killed dies with it: 3 of 1,000 events in 100 restarts.
+    let may_miss = if kept.is_some() {
+        0
+    } else {
+        1 + rounds as usize / 20
+    };
+    let missing = until("every event", || {
         seen.extend(widths(&subscriber));
-        (seen == all).then_some(())
+        let missing = all.difference(&seen).count();
+        (missing <= may_miss).then_some(missing)
     });
     let (status, log) = daemon.terminate();
     assert_eq!(status.code(), Some(0), "{log}");
     passed(
         "broker",
-        &format!("{rounds} {fault}, {} events", all.len()),
+        &format!(
+            "{rounds} {fault}, {} events, {missing} lost in the broker",
+            all.len()
+        ),
         begun.elapsed(),
     );
 }
@@ -246,18 +257,29 @@ fn an_hour_without_a_broker_is_waited_out_without_hurry() {
             .iter()
             .all(|wait| *wait >= Duration::from_secs(30))
     );
-    // The newest caption and the events of the last ten minutes come, and no older ones.
+    // The newest caption and the events of the last ten minutes come; the rest is accounted for.
     let minutes = waited.as_secs() / 60;
     let newest = format!("minute {minutes}");
     subscriber.wait_for("the newest caption", |message| {
         message.topic.ends_with("/caption") && message.json()["caption"] == newest
     });
-    // What health counts as expired can't be asked for: fake time stands still once nobody waits any more.
-    let events = until("the last ten minutes' events", || {
-        let events = subscriber.on("/event");
-        (events.len() >= 9).then_some(events)
+    // Fake time stands still once nobody waits for the broker: minutes more, each with a picture, until health is told.
+    let health = until("health that says what expired", || {
+        clock.wait(Duration::from_secs(60), &shutdown);
+        std::thread::sleep(Duration::from_millis(300));
+        let health = subscriber.on("/health").pop()?.json();
+        (health["outbox"]["entries"] == 0 && health["dropped"]["expired"] != 0).then_some(health)
     });
-    assert!(events.len() <= 11, "{} events", events.len());
+    let expired = health["dropped"]["expired"].as_u64().unwrap();
+    assert_eq!(health["dropped"]["total"], expired, "{health}");
+    let published = clock.monotonic().as_secs() / 60;
+    let came = until("every event that hasn't expired", || {
+        let came = subscriber.on("/event").len() as u64;
+        (came + expired == published).then_some(came)
+    });
+    // Of the time without a broker.
+    let late = came - (published - minutes);
+    assert!((9..=11).contains(&late), "{late} events");
     shutdown.request();
     publisher.get().unwrap().close(Duration::from_secs(30));
     let fault = format!("away for an hour of fake time ({} attempts)", waits.len());
@@ -287,6 +309,15 @@ impl<'a> SmallDisk<'a> {
         }
         eprintln!("##### SKIPPED: a full disk needs a tmpfs, and that root #####");
         None
+    }
+
+    /// Not while a file in it is open for writing: the kernel refuses that.
+    fn forbid_writing(&self) {
+        let done = Command::new("mount")
+            .args(["-o", "remount,ro"])
+            .arg(self.0)
+            .status();
+        assert!(done.unwrap().success(), "remount ro");
     }
 
     /// Fills what is left.
@@ -360,6 +391,40 @@ fn a_full_disk_costs_no_event() {
     let (status, log) = daemon.terminate();
     assert_eq!(status.code(), Some(0), "{log}");
     passed("disk", "full, while events wait", begun.elapsed());
+}
+
+#[test]
+fn a_read_only_state_folder_costs_no_event() {
+    let begun = Instant::now();
+    let (folder, relay) = (tempfile::tempdir().unwrap(), Relay::new());
+    let outbox = folder.path().join("outbox");
+    let Some(disk) = SmallDisk::mount(&outbox, "64k") else {
+        return;
+    };
+    disk.forbid_writing();
+    let config = folder_config(folder.path(), relay.port, "outbox_dir = \"outbox\"");
+    let daemon = Daemon::start(folder.path(), &config);
+    daemon.wait_for_log("events are kept in memory only");
+    let incoming = folder.path().join("in");
+    for width in 100..103 {
+        drop_in(&incoming, &format!("{width}.jpg"), &jpeg(width));
+    }
+    until("captions", || {
+        (daemon.log().matches("the model has a frame").count() == 3).then_some(())
+    });
+    let broker = Broker::open();
+    let subscriber = broker.subscribe();
+    relay.to(broker.port);
+    until("all three events", || {
+        (widths(&subscriber) == (100..103).collect()).then_some(())
+    });
+    let health = subscriber.wait_for_health("an empty outbox", |health| {
+        health["outbox"]["entries"] == 0 && health["outbox"]["disk_errors"] == 1
+    });
+    assert_eq!(health["dropped"]["total"], 0, "{health}");
+    let (status, log) = daemon.terminate();
+    assert_eq!(status.code(), Some(0), "{log}");
+    passed("disk", "read-only from the start", begun.elapsed());
 }
 
 /// The system's clocks, with a date that a test moves.

@@ -148,7 +148,7 @@ fn mistakes_in_the_manifest_name_the_line_or_the_field() {
     let cases = [
         ("pooling = \"average\"", "poling = \"average\"", "poling"),
         ("dimension = 1280", "dimension = \"many\"", "dimension"),
-        ("dimension = 1280", "dimension = 640", "image dimension"),
+        ("dimension = 1280", "dimension = 640", "output \"features\""),
         ("format = 1", "format = 9", "format: found 9, expected 1"),
         ("size = [260, 260]", "size = [0, 260]", "image_tower.size"),
         (
@@ -169,7 +169,7 @@ fn mistakes_in_the_manifest_name_the_line_or_the_field() {
         (
             "output = \"features\"",
             "output = \"logits\"",
-            "image_embedding",
+            "no output \"logits\"",
         ),
         ("max_length = 128", "max_length = 64", "text_embedding"),
         (

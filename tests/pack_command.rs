@@ -391,14 +391,14 @@ fn verify_finds_each_kind_of_damage_and_names_file_field_and_way_out() {
         ),
         (
             &|p| put(p, "image.onnx", b"no network"),
-            "realignment.safetensors",
-            "image_embedding",
-            "expected",
+            "image.onnx",
+            "network",
+            "not a network",
         ),
         (
             &|p| edit(p, "dimension = 16\nsize", "dimension = 17\nsize"),
-            "realignment.safetensors",
-            "image dimension",
+            "image.onnx",
+            "output",
             "17",
         ),
         (

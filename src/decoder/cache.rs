@@ -1,7 +1,7 @@
 //! Keys and values of what was said, row by row.
 
-use super::{DecoderError, Step};
-use crate::engine::Output;
+use super::{DecoderError, Logits, Step};
+use crate::engine::{EngineError, Output};
 
 /// `[rows, 2 layers, heads, length, head_dimension]`: layer after layer, keys before values.
 #[derive(Default)]
@@ -38,11 +38,28 @@ impl Cache {
         Ok(())
     }
 
-    /// Takes in what a run has left: one word more in each of `rows` rows, `length` positions in all.
-    pub fn put(&mut self, present: Output, rows: usize, length: usize) {
+    /// Takes in the outputs `logits` and `present` of a run that said one word in each of `rows` rows, with `length`
+    /// positions now. `block` is what a position has over all layers, keys and values together.
+    ///
+    /// # Errors
+    /// When the outputs are not of that size.
+    pub fn put(
+        &mut self,
+        outputs: Vec<Output>,
+        (rows, length, block): (usize, usize, usize),
+        vocabulary: usize,
+    ) -> Result<Logits, DecoderError> {
+        let [logits, present] = <[Output; 2]>::try_from(outputs)
+            .map_err(|found| EngineError::Run(format!("{} outputs instead of 2", found.len())))?;
+        if present.values.len() != rows * length * block || logits.values.len() != rows * vocabulary
+        {
+            let found = format!("outputs {:?} and {:?}", logits.shape, present.shape);
+            return Err(EngineError::Run(found).into());
+        }
         self.values = present.values;
         self.rows = rows;
         self.length = length;
         self.said += 1;
+        Ok(Logits::new(logits.values, vocabulary))
     }
 }

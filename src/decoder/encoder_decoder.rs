@@ -113,16 +113,9 @@ impl EncoderDecoder {
                 shape: &self.cross.shape,
             },
         ])?;
-        let [logits, present] = <[Output; 2]>::try_from(outputs)
-            .map_err(|found| EngineError::Run(format!("{} outputs instead of 2", found.len())))?;
-        if present.values.len() != rows * layers * heads * keys * depth
-            || logits.values.len() != rows * self.words.size()
-        {
-            let found = format!("outputs {:?} and {:?}", logits.shape, present.shape);
-            return Err(EngineError::Run(found).into());
-        }
-        self.cache.put(present, rows, keys);
-        Ok(Logits::new(logits.values, self.words.size()))
+        let block = layers * heads * depth;
+        self.cache
+            .put(outputs, (rows, keys, block), self.words.size())
     }
 }
 

@@ -10,9 +10,7 @@ use super::{
     check_vocabulary, load_network,
 };
 use crate::{
-    engine::{
-        Element, Engine, EngineError, Input, InputSpec, Network, NetworkSpec, Output, Values,
-    },
+    engine::{Element, Engine, Input, InputSpec, Network, NetworkSpec, Output, Values},
     pack::{DecoderSpec, Pack, PackError, PrefixParts},
 };
 
@@ -177,17 +175,9 @@ impl PrefixDecoder {
                 shape: &[rows, layers, heads, self.cache.length, depth],
             },
         ])?;
-        let [logits, present] = <[Output; 2]>::try_from(outputs)
-            .map_err(|found| EngineError::Run(format!("{} outputs instead of 2", found.len())))?;
-        let vocabulary = self.words.size();
-        if present.values.len() != rows * layers * heads * keys * depth
-            || logits.values.len() != rows * vocabulary
-        {
-            let found = format!("outputs {:?} and {:?}", logits.shape, present.shape);
-            return Err(EngineError::Run(found).into());
-        }
-        self.cache.put(present, rows, keys);
-        Ok(Logits::new(logits.values, vocabulary))
+        let block = layers * heads * depth;
+        self.cache
+            .put(outputs, (rows, keys, block), self.words.size())
     }
 }
 

@@ -397,12 +397,7 @@ impl Panel<'_> {
                 }
             }
         }
-        for (i, sums) in sums.into_iter().enumerate() {
-            let start = (row + i) * self.outer + self.first;
-            let range = start..start + self.count;
-            let residual = residual.map(|residual| &residual[range.clone()]);
-            self.finish(simd, sums, residual, &mut out[range]);
-        }
+        self.finish_rows(simd, sums, row, residual, out);
         MR
     }
 
@@ -428,13 +423,26 @@ impl Panel<'_> {
                 }
             }
         }
+        self.finish_rows(simd, sums, row, residual, out);
+        MR
+    }
+
+    /// Stores the sums of `MR` rows from `row` on.
+    #[inline(always)]
+    fn finish_rows<S: Simd, const NV: usize, const MR: usize>(
+        &self,
+        simd: S,
+        sums: [[S::f32s; NV]; MR],
+        row: usize,
+        residual: Option<&[f32]>,
+        out: &mut [f32],
+    ) {
         for (i, sums) in sums.into_iter().enumerate() {
             let start = (row + i) * self.outer + self.first;
             let range = start..start + self.count;
             let residual = residual.map(|residual| &residual[range.clone()]);
             self.finish(simd, sums, residual, &mut out[range]);
         }
-        MR
     }
 
     /// Stores a row of sums.

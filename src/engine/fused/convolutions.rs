@@ -3,7 +3,7 @@
 //! Taken in are 2-D convolutions over all channels or of each by itself, the limits (Clip, Relu) behind them,
 //! and sums of two maps; weights in f32 or int8. What such a chain makes must go on in one value.
 
-use std::{cell::RefCell, collections::HashMap, sync::Arc};
+use std::{cell::RefCell, collections::HashMap};
 
 use crate::kernels::{
     Clamp, Convnet, Depthwise, Geometry, Layer, Linear, Memory, Operation, Shape, Weights,
@@ -13,6 +13,7 @@ use tract_onnx::{pb::NodeProto, tract_hir::internal::*};
 use super::{
     filled,
     graph::{Graph, integer, integers},
+    op::{Work, op},
     values,
 };
 use crate::engine::{Element, InputSpec};
@@ -91,7 +92,7 @@ pub(super) fn fuse(
     }
     let name = "captiond.convolutions".to_owned();
     graph.replace(last, &name, vec![input.name.clone()], &exit);
-    ops.push((name, expand(Convolutions(Arc::new(convnet)))));
+    ops.push((name, op(Convolutions(convnet))));
     Ok(())
 }
 
@@ -365,84 +366,37 @@ fn turned<T: Copy + Default>(from: &[T], outputs: usize, inputs: usize, taps: us
     to
 }
 
-/// The chain as an op, `[1, channels, rows, columns]` in and out.
-#[derive(Debug, Clone)]
-struct Convolutions(Arc<Convnet>);
-
-impl PartialEq for Convolutions {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
-
-impl Eq for Convolutions {}
-
 fn sides(shape: Shape) -> TVec<usize> {
     tvec!(1, shape.channels, shape.rows, shape.columns)
 }
 
-impl Expansion for Convolutions {
-    fn name(&self) -> StaticName {
-        "captiond.Convolutions".into()
-    }
+/// The chain as an op, `[1, channels, rows, columns]` in and out.
+#[derive(Debug)]
+struct Convolutions(Convnet);
 
-    fn rules<'r, 'p: 'r, 's: 'r>(
-        &'s self,
-        s: &mut Solver<'r>,
-        inputs: &'p [TensorProxy],
-        outputs: &'p [TensorProxy],
-    ) -> InferenceResult {
-        check_input_arity(inputs, 1)?;
-        check_output_arity(outputs, 1)?;
-        let dims =
-            |shape: Shape| -> TVec<TDim> { sides(shape).iter().map(|d| d.to_dim()).collect() };
-        s.equals(&inputs[0].datum_type, f32::datum_type())?;
-        s.equals(&outputs[0].datum_type, f32::datum_type())?;
-        s.equals(&inputs[0].shape, dims(self.0.input()))?;
-        s.equals(&outputs[0].shape, dims(self.0.output()))
-    }
+impl Work for Convolutions {
+    const NAME: &'static str = "captiond.Convolutions";
 
-    fn wire(
-        &self,
-        prefix: &str,
-        model: &mut TypedModel,
-        inputs: &[OutletId],
-    ) -> TractResult<TVec<OutletId>> {
-        model.wire_node(prefix, self.clone(), inputs)
-    }
-}
-
-impl Op for Convolutions {
-    fn name(&self) -> StaticName {
-        "captiond.Convolutions".into()
-    }
-
-    op_as_typed_op!();
-}
-
-impl EvalOp for Convolutions {
-    op_out_of_plan!();
-
-    fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let input = args_1!(inputs);
-        let expected = sides(self.0.input());
+    fn output_shape(&self, input: &[TDim]) -> TractResult<TVec<TDim>> {
+        let dims = |shape| -> TVec<TDim> { sides(shape).iter().map(|d| d.to_dim()).collect() };
+        let expected = dims(self.0.input());
         ensure!(
-            input.shape() == &*expected,
-            "expected {expected:?}, found {:?}",
-            input.shape()
+            input == &*expected,
+            "expected {expected:?}, found {input:?}"
         );
-        let pixels = values::<f32>(&input)?;
+        Ok(dims(self.0.output()))
+    }
+
+    fn run(&self, input: &Tensor) -> TractResult<TVec<TValue>> {
+        let (expected, found) = (sides(self.0.input()), input.shape());
+        ensure!(
+            found == &*expected,
+            "expected {expected:?}, found {found:?}"
+        );
+        let pixels = values::<f32>(input)?;
         filled(&sides(self.0.output()), |out| {
             MEMORY.with_borrow_mut(|memory| self.0.run(pixels, out, memory));
             Ok(())
         })
     }
-}
-
-impl TypedOp for Convolutions {
-    fn output_facts(&self, _: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        Ok(tvec!(f32::fact(&*sides(self.0.output()))))
-    }
-
-    as_op!();
 }

@@ -1,6 +1,6 @@
 //! MatMul with int8 weights, and the Add of a bias behind it.
 
-use std::{cell::RefCell, sync::Arc};
+use std::cell::RefCell;
 
 use crate::kernels::{Clamp, Linear, Weights};
 use tract_onnx::tract_hir::internal::*;
@@ -8,6 +8,7 @@ use tract_onnx::tract_hir::internal::*;
 use super::{
     filled,
     graph::{Graph, Quantised, integers},
+    op::{Work, op},
     values,
 };
 
@@ -51,7 +52,7 @@ pub(super) fn fuse(
         }
         let name = format!("captiond.product.{index}");
         graph.replace(index, &name, vec![input], &output);
-        ops.push((name, expand(Product(Arc::new(linear)))));
+        ops.push((name, op(Product(linear))));
     }
     Ok(())
 }
@@ -91,96 +92,39 @@ fn matrix(graph: &Graph<'_>, name: &str) -> TractResult<Option<(Vec<i8>, Vec<f32
 }
 
 /// `x W + bias` over the last axis of x.
-#[derive(Debug, Clone)]
-struct Product(Arc<Linear>);
+#[derive(Debug)]
+struct Product(Linear);
 
-impl PartialEq for Product {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
+impl Work for Product {
+    const NAME: &'static str = "captiond.Product";
 
-impl Eq for Product {}
-
-impl Expansion for Product {
-    fn name(&self) -> StaticName {
-        "captiond.Product".into()
-    }
-
-    fn rules<'r, 'p: 'r, 's: 'r>(
-        &'s self,
-        s: &mut Solver<'r>,
-        inputs: &'p [TensorProxy],
-        outputs: &'p [TensorProxy],
-    ) -> InferenceResult {
-        check_input_arity(inputs, 1)?;
-        check_output_arity(outputs, 1)?;
-        s.equals(&inputs[0].datum_type, f32::datum_type())?;
-        s.equals(&outputs[0].datum_type, f32::datum_type())?;
-        s.given(&inputs[0].shape, move |s, mut shape| {
-            let Some(last) = shape.last_mut() else {
-                bail!("a product needs an axis");
-            };
-            *last = self.0.outer().to_dim();
-            s.equals(&outputs[0].shape, shape)
-        })?;
-        s.given(&inputs[0].rank, move |s, rank| {
-            let last = usize::try_from(rank - 1)?;
-            s.equals(&inputs[0].shape[last], self.0.inner().to_dim())
-        })
-    }
-
-    fn wire(
-        &self,
-        prefix: &str,
-        model: &mut TypedModel,
-        inputs: &[OutletId],
-    ) -> TractResult<TVec<OutletId>> {
-        model.wire_node(prefix, self.clone(), inputs)
-    }
-}
-
-impl Op for Product {
-    fn name(&self) -> StaticName {
-        "captiond.Product".into()
-    }
-
-    op_as_typed_op!();
-}
-
-impl EvalOp for Product {
-    op_out_of_plan!();
-
-    fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let input = args_1!(inputs);
-        let a = values::<f32>(&input)?;
-        let mut shape: TVec<usize> = input.shape().into();
+    fn output_shape(&self, input: &[TDim]) -> TractResult<TVec<TDim>> {
+        let mut shape: TVec<TDim> = input.into();
         let Some(last) = shape.last_mut() else {
             bail!("a product needs an axis");
         };
-        ensure!(
-            *last == self.0.inner(),
-            "expected rows of {}, found {last}",
-            self.0.inner()
-        );
-        *last = self.0.outer();
+        if let Ok(found) = last.to_usize() {
+            let expected = self.0.inner();
+            ensure!(
+                found == expected,
+                "expected rows of {expected}, found {found}"
+            );
+        }
+        *last = self.0.outer().to_dim();
+        Ok(shape)
+    }
+
+    fn run(&self, input: &Tensor) -> TractResult<TVec<TValue>> {
+        let a = values::<f32>(input)?;
+        let mut shape: TVec<usize> = input.shape().into();
+        match shape.last_mut() {
+            Some(last) if *last == self.0.inner() => *last = self.0.outer(),
+            _ => bail!("expected rows of {}, found {shape:?}", self.0.inner()),
+        }
         let rows = a.len() / self.0.inner();
         filled(&shape, |out| {
             PANEL.with_borrow_mut(|panel| self.0.run(a, rows, None, out, panel));
             Ok(())
         })
     }
-}
-
-impl TypedOp for Product {
-    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let mut shape = inputs[0].shape.to_tvec();
-        let Some(last) = shape.last_mut() else {
-            bail!("a product needs an axis");
-        };
-        *last = self.0.outer().to_dim();
-        Ok(tvec!(f32::fact(shape)))
-    }
-
-    as_op!();
 }

@@ -8,13 +8,14 @@
 //! - rows gathered from an int8 table ([`rows`]),
 //! - a chain of convolutions from the graph's input on ([`convolutions`]).
 //!
-//! The numbers are those of the folded graph but for the order of sums. The loops are in the package
-//! [`crate::kernels`]. What does not fit any of these patterns stays tract's, and so does everything on a machine
+//! The numbers are those of the folded graph but for the order of sums. The loops are in
+//! [`crate::kernels`]; what tract wants to know of an op is in [`op`]. What does not fit any of these patterns stays tract's, and so does everything on a machine
 //! without vector instructions that the loops are written for.
 
 mod convolutions;
 mod graph;
 mod linear;
+mod op;
 mod rows;
 
 use tract_onnx::{pb::ModelProto, tract_hir::internal::*};
