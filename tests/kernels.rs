@@ -4,6 +4,7 @@ use std::path::Path;
 
 use captiond::kernels::{
     Clamp, Convnet, Depthwise, Geometry, Layer, Linear, Memory, Operation, Shape, Weights,
+    instruction_sets,
 };
 use captiond::{
     embedding::{ImageTower, TextTower},
@@ -62,11 +63,13 @@ fn products_equal_the_reference_for_every_remainder() {
                 let a = noise(rows * inner, rows as u64);
                 let residual = noise(rows * outer, 5);
                 for residual in [None, Some(residual.as_slice())] {
-                    let mut found = vec![f32::NAN; rows * outer];
-                    let mut expected = found.clone();
-                    linear.run(&a, rows, residual, &mut found, &mut panel);
+                    let mut expected = vec![f32::NAN; rows * outer];
                     linear.reference(&a, rows, residual, &mut expected);
-                    assert_close(&found, &expected, inner as f32);
+                    for arch in instruction_sets() {
+                        let mut found = vec![f32::NAN; rows * outer];
+                        linear.run_on(arch, &a, rows, residual, &mut found, &mut panel);
+                        assert_close(&found, &expected, inner as f32);
+                    }
                 }
             }
         }
@@ -91,11 +94,13 @@ fn depthwise_convolutions_equal_the_reference() {
                     let layer = Depthwise::new(geometry, channels, weights, &bias, RELU6).unwrap();
                     let input = noise(rows * columns * channels, 8);
                     let [high, wide] = layer.output();
-                    let mut found = vec![f32::NAN; high * wide * channels];
-                    let mut expected = found.clone();
-                    layer.run(&input, 0, 0..high, &mut found);
+                    let mut expected = vec![f32::NAN; high * wide * channels];
                     layer.reference(&input, &mut expected);
-                    assert_close(&found, &expected, (kernel * kernel) as f32);
+                    for arch in instruction_sets() {
+                        let mut found = vec![f32::NAN; high * wide * channels];
+                        layer.run_on(arch, &input, 0, 0..high, &mut found);
+                        assert_close(&found, &expected, (kernel * kernel) as f32);
+                    }
                 }
             }
         }

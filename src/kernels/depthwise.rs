@@ -108,9 +108,24 @@ impl Depthwise {
     /// # Panics
     /// When a row that is needed is not there, or `out` does not have the length that `rows` asks for.
     pub fn run(&self, input: &[f32], first: usize, rows: Range<usize>, out: &mut [f32]) {
+        self.run_on(Arch::new(), input, first, rows, out);
+    }
+
+    /// [`Depthwise::run`] on instructions that the caller chooses.
+    ///
+    /// # Panics
+    /// As [`Depthwise::run`].
+    pub fn run_on(
+        &self,
+        arch: Arch,
+        input: &[f32],
+        first: usize,
+        rows: Range<usize>,
+        out: &mut [f32],
+    ) {
         assert_eq!(out.len(), rows.len() * self.output[1] * self.channels);
         assert!(rows.end <= self.output[0]);
-        Arch::new().dispatch(Run {
+        arch.dispatch(Run {
             convolution: self,
             input,
             first,

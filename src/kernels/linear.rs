@@ -121,10 +121,26 @@ impl Linear {
         out: &mut [f32],
         buffer: &mut Vec<f32>,
     ) {
+        self.run_on(Arch::new(), a, rows, residual, out, buffer);
+    }
+
+    /// [`Linear::run`] on instructions that the caller chooses.
+    ///
+    /// # Panics
+    /// As [`Linear::run`].
+    pub fn run_on(
+        &self,
+        arch: Arch,
+        a: &[f32],
+        rows: usize,
+        residual: Option<&[f32]>,
+        out: &mut [f32],
+        buffer: &mut Vec<f32>,
+    ) {
         assert_eq!(a.len(), rows * self.inner);
         assert_eq!(out.len(), rows * self.outer);
         assert!(residual.is_none_or(|r| r.len() == out.len()));
-        Arch::new().dispatch(Run {
+        arch.dispatch(Run {
             linear: self,
             a,
             rows,

@@ -15,11 +15,28 @@ mod linear;
 pub use convnet::{Convnet, Layer, Memory, Operation, Shape};
 pub use depthwise::{Depthwise, Geometry};
 pub use linear::{Linear, Weights};
+pub use pulp::Arch;
 
 /// Whether this machine has vector instructions that the loops are written for. Where it has none, tract's
 /// own kernels are the better choice.
 pub fn is_vectorised() -> bool {
-    !matches!(pulp::Arch::new(), pulp::Arch::Scalar)
+    !matches!(Arch::new(), Arch::Scalar)
+}
+
+/// The instruction sets that this machine has, the best first: what [`Linear::run_on`] and
+/// [`Depthwise::run_on`] can be asked for.
+pub fn instruction_sets() -> Vec<Arch> {
+    let best = Arch::new();
+    // A machine with AVX-512 has AVX2 as well.
+    #[cfg(target_arch = "x86_64")]
+    let second = match best {
+        Arch::V4(_) => pulp::x86::V3::try_new().map(Arch::V3),
+        _ => None,
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    let second = None;
+    let plain = is_vectorised().then_some(Arch::Scalar);
+    [Some(best), second, plain].into_iter().flatten().collect()
 }
 
 /// Channels that weights are padded to: the widest vector there is (AVX-512), so that packed weights do not
