@@ -25,6 +25,7 @@ test: install ## format, lint, tests, docs and parity: what CI runs
 	$(CARGO) clippy --locked -- -D warnings # without the camera: cargo alone must do
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --all-features --no-deps
 	$(CARGO) test --locked --all-features
+	$(CARGO) check --locked --manifest-path fuzz/Cargo.toml --target-dir "$${CARGO_TARGET_DIR:-target}/fuzz" # they include modules by path
 	$(PYTHON) -m unittest discover -q -s models
 	@$(MAKE) --no-print-directory test-web
 	@$(MAKE) --no-print-directory parity
@@ -136,7 +137,7 @@ samples: $(VENV)/ready ## render tests/samples again
 	$(VENV)/bin/python tests/samples/draw.py
 
 install: ## install the Debian packages that are missing
-	@.ci/install libclang-dev mosquitto mosquitto-clients openssl gcc libc6-dev systemd espeak-ng
+	@.ci/install libclang-dev mosquitto mosquitto-clients openssl gcc g++ libc6-dev systemd espeak-ng
 
 # Wheels by version and hash, CPython 3.11 as in Debian 12; several gigabytes, PyTorch is among them.
 $(VENV)/ready: models/requirements.txt

@@ -27,7 +27,7 @@ static WORDS: LazyLock<Words> = LazyLock::new(|| {
     let tokenizer =
         Tokenizer::from_bytes(include_bytes!("../../models/default/decoder_tokenizer.json"))
             .unwrap();
-    Words::new(tokenizer, 1, 2, &[0, 1], true)
+    Words::new(tokenizer, Some(1), &[2], &[0], true)
 });
 
 fuzz_target!(|input: &[u8]| {

@@ -70,15 +70,18 @@ pub mod publish {
 #[path = "../../src/pack"]
 pub mod pack {
     mod check;
+    mod decoder;
     mod error;
     mod manifest;
     mod phrases;
     mod speech;
 
+    pub(crate) use decoder::PLACEHOLDER;
+    pub use decoder::{DecoderKind, DecoderSpec, PrefixParts};
     pub use error::{Mismatch, PackError};
     pub use manifest::*;
     pub use phrases::{CAPTION, Phrases};
-    pub use speech::{Correction, DecoderKind, DecoderSpec, GenerationSpec, Method};
+    pub use speech::{Correction, GenerationSpec, Method};
 }
 
 #[path = "../../src/caption"]

@@ -131,8 +131,13 @@ pub fn shown(location: &str) -> String {
     // Up to the last `@`, wherever it stands: what is refused here needs not be a proper address.
     let plain = match plain.rsplit_once('@') {
         Some((before, rest)) => {
-            let scheme = before.find("://").map_or("", |at| &before[..at + 3]);
-            format!("{scheme}{rest}")
+            match before.split_once("://") {
+                // Only a name: anything else before `://` may be of the password.
+                Some((scheme, _)) if scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
+                    format!("{scheme}://{rest}")
+                }
+                _ => rest.to_owned(),
+            }
         }
         None => plain.to_owned(),
     };
@@ -197,6 +202,8 @@ mod tests {
             ("me:secret@cam", "cam"),
             ("https://me:se@cret@cam/x#secret", "https://cam/x"),
             ("https://cam/x", "https://cam/x"),
+            // Found by the fuzzer: `://` within the password.
+            ("me:se@cr://et@cam/x", "cam/x"),
         ] {
             assert_eq!(shown(location), there);
         }
