@@ -1,8 +1,9 @@
 //! From RGB pixels of any size to the tower's input tensor.
 
 use fast_image_resize::{
-    CropBoxError, FilterType, PixelType, ResizeAlg, ResizeError, ResizeOptions, Resizer,
-    images::{Image, ImageRef},
+    CropBoxError, FilterType, ImageView as _, ResizeAlg, ResizeError, ResizeOptions, Resizer,
+    images::{TypedImage, TypedImageRef},
+    pixels::U8x3,
 };
 use image::RgbImage;
 
@@ -56,7 +57,7 @@ pub struct Preprocessor {
     /// For each tensor channel: (source channel, scale, shift) with value = byte * scale + shift.
     channels: [(usize, f32, f32); 3],
     resizer: Resizer,
-    resized: Image<'static>,
+    resized: TypedImage<'static, U8x3>,
     /// One input tensor after another, in the order of the views.
     tensors: Vec<f32>,
 }
@@ -93,7 +94,7 @@ impl Preprocessor {
             options: ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)),
             channels: [channel(0), channel(1), channel(2)],
             resizer: Resizer::new(),
-            resized: Image::new(1, 1, PixelType::U8x3),
+            resized: TypedImage::new(1, 1),
             tensors: vec![0.0; views.len() * 3 * height * width],
         }
     }
@@ -137,7 +138,7 @@ impl Preprocessor {
     /// Resizes into `resized`.
     fn bring_to_size(&mut self, picture: &RgbImage) -> Result<(), PreprocessError> {
         let (width, height) = picture.dimensions();
-        let source = ImageRef::new(width, height, picture.as_raw(), PixelType::U8x3)
+        let source = TypedImageRef::<U8x3>::from_buffer(width, height, picture.as_raw())
             .map_err(|error| PreprocessError::Resize(error.to_string()))?;
         let (full_width, full_height) = match self.resize {
             Resize::Stretch => (self.size[1], self.size[0]),
@@ -148,10 +149,11 @@ impl Preprocessor {
             self.resized.height() as usize,
         ) != (full_width, full_height)
         {
-            self.resized = Image::new(full_width as u32, full_height as u32, PixelType::U8x3);
+            self.resized = TypedImage::new(full_width as u32, full_height as u32);
         }
+        // Typed: the other call brings the code for every kind of pixel along, four megabytes.
         self.resizer
-            .resize(&source, &mut self.resized, &self.options)?;
+            .resize_typed(&source, &mut self.resized, &self.options)?;
         Ok(())
     }
 
@@ -163,16 +165,16 @@ impl Preprocessor {
         // torchvision's centre crop rounds half to even; sides differ by whole pixels only.
         let left = half_to_even(full_width.saturating_sub(out_width));
         let top = half_to_even(full_height.saturating_sub(out_height));
-        let bytes = self.resized.buffer();
+        let pixels = self.resized.pixels();
         let plane = out_height * out_width;
         let tensor = &mut self.tensors[view * 3 * plane..(view + 1) * 3 * plane];
         for (index, (from, scale, shift)) in self.channels.iter().enumerate() {
             let target = &mut tensor[index * plane..(index + 1) * plane];
             for (y, row) in target.chunks_exact_mut(out_width).enumerate() {
-                let start = ((top + y) * full_width + left) * 3;
-                let pixels = bytes[start..start + out_width * 3].chunks_exact(3);
+                let start = (top + y) * full_width + left;
+                let pixels = &pixels[start..start + out_width];
                 for (value, pixel) in row.iter_mut().zip(pixels) {
-                    *value = f32::from(pixel[*from]) * scale + shift;
+                    *value = f32::from(pixel.0[*from]) * scale + shift;
                 }
             }
         }

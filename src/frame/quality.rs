@@ -7,8 +7,9 @@
 //! The limits below and what they let through are measured in docs/benchmarks.md.
 
 use fast_image_resize::{
-    FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer,
-    images::{Image, ImageRef},
+    FilterType, ImageView as _, ResizeAlg, ResizeOptions, Resizer,
+    images::{TypedImage, TypedImageRef},
+    pixels::U8x3,
 };
 use image::RgbImage;
 use serde::Serialize;
@@ -185,18 +186,18 @@ impl Grey {
                 .max(1.0) as u32
         };
         let fail = |error: &dyn std::fmt::Display| QualityError::Resize(error.to_string());
-        let source = ImageRef::new(width, height, picture.as_raw(), PixelType::U8x3)
+        let source = TypedImageRef::<U8x3>::from_buffer(width, height, picture.as_raw())
             .map_err(|error| fail(&error))?;
-        let mut small = Image::new(scaled(width), scaled(height), PixelType::U8x3);
+        let mut small = TypedImage::<U8x3>::new(scaled(width), scaled(height));
         // Of a large frame only so many pixels are read: 16 for one are enough against noise.
         let options = ResizeOptions::new().resize_alg(ResizeAlg::SuperSampling(FilterType::Box, 4));
         Resizer::new()
-            .resize(&source, &mut small, &options)
+            .resize_typed(&source, &mut small, &options)
             .map_err(|error| fail(&error))?;
         Ok(Self {
             width: small.width() as usize,
             height: small.height() as usize,
-            values: small.buffer().chunks_exact(3).map(luma).collect(),
+            values: small.pixels().iter().map(|pixel| luma(&pixel.0)).collect(),
         })
     }
 

@@ -1,6 +1,9 @@
 //! An ONNX graph as the patterns look at it.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    mem,
+};
 
 use tract_onnx::{
     data_resolver::MmapDataResolver,
@@ -12,7 +15,7 @@ use tract_onnx::{
 /// A graph whose nodes are being replaced.
 pub(super) struct Graph<'a> {
     proto: &'a mut GraphProto,
-    /// Weights by name. Their bytes are shared with the file's, so copies cost nothing.
+    /// Weights by name, taken out of the file's list so that none is in memory twice.
     constants: HashMap<String, TensorProto>,
     /// The node that makes each value.
     makers: HashMap<String, usize>,
@@ -38,11 +41,15 @@ impl<'a> Graph<'a> {
         if proto.node.iter().any(|n| n.attribute.iter().any(nested)) {
             return None;
         }
+        // A weight that is an input as well is a default that a caller may change.
         let inputs: HashSet<&String> = proto.input.iter().map(|input| &input.name).collect();
-        let constants = proto.initializer.iter();
+        let (defaults, constants): (Vec<_>, Vec<_>) = mem::take(&mut proto.initializer)
+            .into_iter()
+            .partition(|tensor| inputs.contains(&tensor.name));
+        proto.initializer = defaults;
         let constants = constants
-            .filter(|tensor| !inputs.contains(&tensor.name))
-            .map(|tensor| (tensor.name.clone(), tensor.clone()))
+            .into_iter()
+            .map(|tensor| (tensor.name.clone(), tensor))
             .collect();
         let mut makers = HashMap::new();
         let mut readers: HashMap<String, Vec<usize>> = HashMap::new();
@@ -162,7 +169,7 @@ impl<'a> Graph<'a> {
         (node.op_type == kind).then_some(node)
     }
 
-    /// Puts a node of ours where another was.
+    /// Puts a node of ours where another was. Weights that nothing else reads are dropped.
     pub(super) fn replace(&mut self, index: usize, name: &str, inputs: Vec<String>, output: &str) {
         self.makers.insert(output.to_owned(), index);
         self.proto.node[index] = NodeProto {
@@ -172,6 +179,8 @@ impl<'a> Graph<'a> {
             output: vec![output.to_owned()],
             ..NodeProto::default()
         };
+        let needed = self.needed().values;
+        self.constants.retain(|name, _| needed.contains(name));
     }
 
     /// Takes a node out: what it made, another makes now.
@@ -179,24 +188,40 @@ impl<'a> Graph<'a> {
         self.proto.node[index] = NodeProto::default();
     }
 
-    /// Drops nodes and weights that nothing reads any more.
-    pub(super) fn finish(self) {
-        let proto = self.proto;
-        let mut needed = self.outputs;
+    /// Drops nodes and weights that nothing reads any more, and gives the others back to the graph.
+    pub(super) fn finish(mut self) {
+        let Needed { values, nodes } = self.needed();
+        let mut nodes = nodes.into_iter();
+        self.proto.node.retain(|_| nodes.next().unwrap_or(true));
+        self.proto
+            .initializer
+            .retain(|tensor| values.contains(&tensor.name));
+        let mut weights: Vec<_> = mem::take(&mut self.constants).into_values().collect();
+        weights.retain(|tensor| values.contains(&tensor.name));
+        // The map has no order, and the same graph should come out each time.
+        weights.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        self.proto.initializer.append(&mut weights);
+    }
+
+    /// What the graph's outputs stand on.
+    fn needed(&self) -> Needed {
+        let mut values = self.outputs.clone();
         // From the end: a node is needed when something behind it reads what it makes.
-        let mut kept = vec![false; proto.node.len()];
-        for (keep, node) in kept.iter_mut().zip(&proto.node).rev() {
-            *keep = node.output.iter().any(|output| needed.contains(output));
-            if *keep {
-                needed.extend(node.input.iter().cloned());
+        let mut nodes = vec![false; self.proto.node.len()];
+        for (needed, node) in nodes.iter_mut().zip(&self.proto.node).rev() {
+            *needed = node.output.iter().any(|output| values.contains(output));
+            if *needed {
+                values.extend(node.input.iter().cloned());
             }
         }
-        let mut kept = kept.into_iter();
-        proto.node.retain(|_| kept.next().unwrap_or(true));
-        proto
-            .initializer
-            .retain(|tensor| needed.contains(&tensor.name));
+        Needed { values, nodes }
     }
+}
+
+/// Names of values, and for each node whether it is one of those.
+struct Needed {
+    values: HashSet<String>,
+    nodes: Vec<bool>,
 }
 
 /// An integer attribute.
