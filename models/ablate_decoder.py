@@ -48,6 +48,7 @@ def main():
     parser.add_argument("--work", type=pathlib.Path, required=True, help="folder for dev's features")
     parser.add_argument("--pack", type=pathlib.Path, default=HERE / "default")
     parser.add_argument("--realignment", type=pathlib.Path, nargs="*", default=[], help="other maps")
+    parser.add_argument("--only", default="", help="rows with this in their name")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -59,6 +60,8 @@ def main():
     scorer = CiderD({name: [text.tokens(c) for c in several] for name, several in seen.dev.items()})
 
     def row(name, **options):
+        if args.only not in name:
+            return
         said = say_dev(model, tokenizer, seen, **options)
         cider = np.mean([scorer.score(photo, text.tokens(caption)) for photo, caption in said.items()])
         words = np.mean([len(caption.split()) for caption in said.values()])
