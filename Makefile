@@ -10,7 +10,7 @@ BUILT = "$${CARGO_TARGET_DIR:-target}/debug/captiond"
 RELEASE = "$${CARGO_TARGET_DIR:-target}/release/captiond"
 VENV = target/venv
 
-.PHONY: help demo test faults faults-long fuzz audit soak parity bench bench-search bench-metrics deb default-pack samples install clean test-aarch64 cross cross-aarch64 cross-armv7 test-web bench-fit distributed-fit bench-kernels bench-memory
+.PHONY: help demo test faults faults-long fuzz fuzz-keep audit soak parity bench bench-search bench-metrics deb default-pack samples install clean test-aarch64 cross cross-aarch64 cross-armv7 test-web bench-fit distributed-fit bench-kernels bench-memory
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -57,11 +57,22 @@ TIME ?= 60
 FUZZ = mjpeg http_answer pack_manifest realignment datastore mqtt_command tokenizer
 FUZZ_DICTIONARY = mjpeg:jpeg http_answer:http pack_manifest:pack realignment:tensor datastore:tensor mqtt_command:command
 
+FOUND = target/fuzz-corpus
+
 fuzz: ## let the fuzzers loose for TIME seconds each (docs/fuzzing.md; needs cargo-fuzz: cargo install cargo-fuzz)
+	@mkdir -p $(FOUND) && tar -xJf fuzz/found.tar.xz -C $(FOUND) --skip-old-files
 	@for target in $(FUZZ); do \
 	  words=$$(for pair in $(FUZZ_DICTIONARY); do [ "$${pair%:*}" = $$target ] && echo "-dict=fuzz/dictionaries/$${pair#*:}.dict"; done); \
-	  RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$target -- -max_total_time=$(TIME) -max_len=4096 -timeout=20 -print_final_stats=1 $$words || exit 1; \
+	  RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$target $(FOUND)/$$target fuzz/corpus/$$target -- \
+	    -max_total_time=$(TIME) -max_len=4096 -timeout=20 -print_final_stats=1 $$words || exit 1; \
 	done
+
+fuzz-keep: ## put what the fuzzers found, minimised, into fuzz/found.tar.xz
+	@mkdir -p $(FOUND)-kept && rm -rf $(FOUND)-kept/* && for target in $(FUZZ); do \
+	  mkdir -p $(FOUND)-kept/$$target && \
+	  RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$target $(FOUND)-kept/$$target $(FOUND)/$$target -- -merge=1 -max_len=4096 || exit 1; \
+	done
+	@tar -cJf fuzz/found.tar.xz --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -C $(FOUND)-kept $(FUZZ)
 
 audit: ## licences, sources and known holes of all that is built in (needs cargo-deny, cargo-audit and the network)
 	$(CARGO) deny check licenses bans sources
