@@ -203,7 +203,7 @@ def main():
     if "augment" in steps:
         run(args.captiond, "datastore", "augment", "--pairs", flickr / "train.tsv", "--evaluate", flickr / "dev.tsv",
             "--images", flickr / "images", "--pack", args.out, "--not-in", flickr / "Flickr8k.token.txt",
-            "--not-in", coco, "--thresholds", 0.5, "--rounds", 3, "--method", "greedy", "--deadline-ms", 60000, *cache)
+            "--not-in", coco, "--thresholds", 0.5, "--rounds", 3, "--method", "greedy", *cache)
     if "calibration" in steps:
         own = args.work.parent / "calibration"
         run(sys.executable, HERE / "degraded.py", "--data", args.data, "--out", own)

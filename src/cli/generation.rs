@@ -110,3 +110,11 @@ impl GenerationArgs {
         Ok(captioner)
     }
 }
+
+/// The pack with all the time that its captions take: what is measured or learnt from them must not depend on
+/// how busy the machine is.
+pub fn unhurried(pack: &Pack) -> Pack {
+    let mut pack = pack.clone();
+    pack.manifest.generation.deadline_ms = u64::MAX;
+    pack
+}

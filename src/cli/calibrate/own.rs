@@ -8,7 +8,7 @@ use indicatif::ProgressBar;
 use crate::{
     caption::confidence::Features,
     captioner::Captioner,
-    cli::{chain, progress},
+    cli::{chain, generation::unhurried, progress},
     datastore::dot,
     engine::tract::TractEngine,
     eval::agreement::{Judgements, OwnReference, read_captions, read_expert},
@@ -65,8 +65,9 @@ pub fn captions(
     embedder: &Embedder<'_>,
     folder: &Path,
 ) -> Result<Vec<OwnCaption>> {
+    let unhurried = unhurried(pack);
     let mut captioners = (0..embedder.threads)
-        .map(|_| Captioner::load(pack, &TractEngine))
+        .map(|_| Captioner::load(&unhurried, &TractEngine))
         .collect::<Result<Vec<_>, _>>()?;
     let files: Vec<String> = pairs.iter().map(|pair| pair.image.clone()).collect();
     let bar: ProgressBar = progress::bar("captions", files.len());

@@ -23,7 +23,7 @@ use crate::{
     cli::{
         caption::open_pack,
         fit::{cache_folder, thread_count},
-        generation::GenerationArgs,
+        generation::{GenerationArgs, unhurried},
     },
     datastore::{
         Builder, Datastore, corpus,
@@ -167,9 +167,10 @@ impl<'a> Loop<'a> {
         let threads = thread_count(args.threads);
         let mut makers = Vec::with_capacity(threads);
         let mut judges = Vec::with_capacity(threads);
+        let unhurried = unhurried(pack);
         for _ in 0..threads {
-            makers.push(args.generation.load(&mut pack.clone(), &TractEngine)?);
-            judges.push(Captioner::load(pack, &TractEngine)?);
+            makers.push(args.generation.load(&mut unhurried.clone(), &TractEngine)?);
+            judges.push(Captioner::load(&unhurried, &TractEngine)?);
         }
         let bar = match io::stderr().is_terminal() {
             true => ProgressBar::new(0),
