@@ -59,20 +59,23 @@ FUZZ_DICTIONARY = mjpeg:jpeg http_answer:http pack_manifest:pack realignment:ten
 
 FOUND = target/fuzz-corpus
 
-fuzz: ## let the fuzzers loose for TIME seconds each (docs/fuzzing.md; needs cargo-fuzz: cargo install cargo-fuzz)
-	@mkdir -p $(FOUND) && tar -xJf fuzz/found.tar.xz -C $(FOUND) --skip-old-files
+fuzz: $(FOUND)/unpacked ## let the fuzzers loose for TIME seconds each (docs/fuzzing.md; needs cargo-fuzz: cargo install cargo-fuzz)
 	@for target in $(FUZZ); do \
 	  words=$$(for pair in $(FUZZ_DICTIONARY); do [ "$${pair%:*}" = $$target ] && echo "-dict=fuzz/dictionaries/$${pair#*:}.dict"; done); \
 	  RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$target $(FOUND)/$$target fuzz/corpus/$$target -- \
 	    -max_total_time=$(TIME) -max_len=4096 -timeout=20 -print_final_stats=1 $$words || exit 1; \
 	done
 
-fuzz-keep: ## put what the fuzzers found, minimised, into fuzz/found.tar.xz
+fuzz-keep: $(FOUND)/unpacked ## put what the fuzzers found, minimised, into fuzz/found.tar.xz
 	@mkdir -p $(FOUND)-kept && rm -rf $(FOUND)-kept/* && for target in $(FUZZ); do \
 	  mkdir -p $(FOUND)-kept/$$target && \
 	  RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$target $(FOUND)-kept/$$target $(FOUND)/$$target -- -merge=1 -max_len=4096 || exit 1; \
 	done
 	@tar -cJf fuzz/found.tar.xz --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -C $(FOUND)-kept $(FUZZ)
+
+$(FOUND)/unpacked: fuzz/found.tar.xz
+	@.ci/install xz-utils
+	@mkdir -p $(FOUND) && tar -xJf fuzz/found.tar.xz -C $(FOUND) --skip-old-files && touch $@
 
 audit: ## licences, sources and known holes of all that is built in (needs cargo-deny, cargo-audit and the network)
 	$(CARGO) deny check licenses bans sources

@@ -9,6 +9,7 @@ mod tiny;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
+use std::ops::Range;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -343,6 +344,22 @@ fn events_in(outbox: &Path) -> usize {
         .count()
 }
 
+/// A broker comes: the events of pictures of these widths arrive, none was dropped, and the disk refused so often.
+fn all_events_come(daemon: Daemon, relay: &Relay, pictures: Range<u32>, disk_errors: u64) {
+    let broker = Broker::open();
+    let subscriber = broker.subscribe();
+    relay.to(broker.port);
+    until("all events", || {
+        (widths(&subscriber) == pictures.clone().collect()).then_some(())
+    });
+    let health = subscriber.wait_for_health("an empty outbox and the disk's errors", |health| {
+        health["outbox"]["disk_errors"] == disk_errors && health["outbox"]["entries"] == 0
+    });
+    assert_eq!(health["dropped"]["total"], 0, "{health}");
+    let (status, log) = daemon.terminate();
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
 #[test]
 fn a_full_disk_costs_no_event() {
     let begun = Instant::now();
@@ -378,18 +395,7 @@ fn a_full_disk_costs_no_event() {
     fs::remove_file(outbox.join("filler")).unwrap();
     image(103);
     until("a second file", || (events_in(&outbox) == 2).then_some(()));
-    let broker = Broker::open();
-    let subscriber = broker.subscribe();
-    relay.to(broker.port);
-    until("all four events", || {
-        (widths(&subscriber) == (100..104).collect()).then_some(())
-    });
-    let health = subscriber.wait_for_health("the disk's errors", |health| {
-        health["outbox"]["disk_errors"] == 2 && health["outbox"]["entries"] == 0
-    });
-    assert_eq!(health["dropped"]["total"], 0, "{health}");
-    let (status, log) = daemon.terminate();
-    assert_eq!(status.code(), Some(0), "{log}");
+    all_events_come(daemon, &relay, 100..104, 2);
     passed("disk", "full, while events wait", begun.elapsed());
 }
 
@@ -412,18 +418,7 @@ fn a_read_only_state_folder_costs_no_event() {
     until("captions", || {
         (daemon.log().matches("the model has a frame").count() == 3).then_some(())
     });
-    let broker = Broker::open();
-    let subscriber = broker.subscribe();
-    relay.to(broker.port);
-    until("all three events", || {
-        (widths(&subscriber) == (100..103).collect()).then_some(())
-    });
-    let health = subscriber.wait_for_health("an empty outbox", |health| {
-        health["outbox"]["entries"] == 0 && health["outbox"]["disk_errors"] == 1
-    });
-    assert_eq!(health["dropped"]["total"], 0, "{health}");
-    let (status, log) = daemon.terminate();
-    assert_eq!(status.code(), Some(0), "{log}");
+    all_events_come(daemon, &relay, 100..103, 1);
     passed("disk", "read-only from the start", begun.elapsed());
 }
 

@@ -67,7 +67,8 @@ fn products_equal_the_reference_for_every_remainder() {
                     linear.reference(&a, rows, residual, &mut expected);
                     for arch in instruction_sets() {
                         let mut found = vec![f32::NAN; rows * outer];
-                        linear.run_on(arch, &a, rows, residual, &mut found, &mut panel);
+                        let linear = linear.clone().on(arch);
+                        linear.run(&a, rows, residual, &mut found, &mut panel);
                         assert_close(&found, &expected, inner as f32);
                     }
                 }
@@ -98,7 +99,8 @@ fn depthwise_convolutions_equal_the_reference() {
                     layer.reference(&input, &mut expected);
                     for arch in instruction_sets() {
                         let mut found = vec![f32::NAN; high * wide * channels];
-                        layer.run_on(arch, &input, 0, 0..high, &mut found);
+                        let layer = layer.clone().on(arch);
+                        layer.run(&input, 0, 0..high, &mut found);
                         assert_close(&found, &expected, (kernel * kernel) as f32);
                     }
                 }

@@ -9,7 +9,7 @@
 use super::{Clamp, Depthwise, Geometry, Linear};
 
 /// What a layer does with its input.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub enum Operation {
     /// A convolution of one position: `[positions, inner]` to `[positions, outer]`.
     Pointwise(Linear),
@@ -22,7 +22,7 @@ pub enum Operation {
 }
 
 /// A layer. Values are numbered: 0 is the input, i + 1 the result of layer i.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Layer {
     /// What it does.
     pub operation: Operation,
@@ -81,7 +81,7 @@ impl Group {
 }
 
 /// Layers with their plan, ready to run.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Convnet {
     layers: Vec<Layer>,
     /// One more than layers.

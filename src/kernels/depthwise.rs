@@ -7,10 +7,7 @@ use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::{
-    Clamp,
-    linear::{load, store},
-};
+use super::{Clamp, load, store};
 
 /// Sizes of a convolution over a map of rows and columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +37,9 @@ impl Geometry {
 }
 
 /// A depthwise convolution with bias and limits, ready to run.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Depthwise {
+    arch: Arch,
     geometry: Geometry,
     output: [usize; 2],
     channels: usize,
@@ -73,6 +71,7 @@ impl Depthwise {
         let mut bias = bias.to_vec();
         bias.resize(channels, 0.0);
         Some(Self {
+            arch: Arch::new(),
             geometry,
             output,
             channels,
@@ -80,6 +79,11 @@ impl Depthwise {
             bias,
             clamp,
         })
+    }
+
+    /// The same on other instructions than this machine's best.
+    pub fn on(self, arch: Arch) -> Self {
+        Self { arch, ..self }
     }
 
     /// Rows and columns of the output.
@@ -108,24 +112,9 @@ impl Depthwise {
     /// # Panics
     /// When a row that is needed is not there, or `out` does not have the length that `rows` asks for.
     pub fn run(&self, input: &[f32], first: usize, rows: Range<usize>, out: &mut [f32]) {
-        self.run_on(Arch::new(), input, first, rows, out);
-    }
-
-    /// [`Depthwise::run`] on instructions that the caller chooses.
-    ///
-    /// # Panics
-    /// As [`Depthwise::run`].
-    pub fn run_on(
-        &self,
-        arch: Arch,
-        input: &[f32],
-        first: usize,
-        rows: Range<usize>,
-        out: &mut [f32],
-    ) {
         assert_eq!(out.len(), rows.len() * self.output[1] * self.channels);
         assert!(rows.end <= self.output[0]);
-        arch.dispatch(Run {
+        self.arch.dispatch(Run {
             convolution: self,
             input,
             first,

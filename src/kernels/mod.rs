@@ -11,11 +11,13 @@
 mod convnet;
 mod depthwise;
 mod linear;
+mod tiles;
 
 pub use convnet::{Convnet, Layer, Memory, Operation, Shape};
 pub use depthwise::{Depthwise, Geometry};
 pub use linear::{Linear, Weights};
 pub use pulp::Arch;
+use pulp::Simd;
 
 /// Whether this machine has vector instructions that the loops are written for. Where it has none, tract's
 /// own kernels are the better choice.
@@ -23,8 +25,8 @@ pub fn is_vectorised() -> bool {
     !matches!(Arch::new(), Arch::Scalar)
 }
 
-/// The instruction sets that this machine has, the best first: what [`Linear::run_on`] and
-/// [`Depthwise::run_on`] can be asked for.
+/// The instruction sets that this machine has, the best first: what [`Linear::on`] and
+/// [`Depthwise::on`] can be given.
 pub fn instruction_sets() -> Vec<Arch> {
     let best = Arch::new();
     // A machine with AVX-512 has AVX2 as well.
@@ -66,5 +68,24 @@ impl Clamp {
     pub(crate) fn apply(self, value: f32) -> f32 {
         let (least, most) = self.limits();
         value.max(least).min(most)
+    }
+}
+
+/// Loads a whole vector, or the beginning of one.
+#[inline(always)]
+fn load<S: Simd>(simd: S, from: &[f32]) -> S::f32s {
+    match S::as_simd_f32s(from) {
+        ([whole], []) => *whole,
+        _ => simd.partial_load_f32s(from),
+    }
+}
+
+/// Stores a whole vector, or the beginning of one.
+#[inline(always)]
+fn store<S: Simd>(simd: S, to: &mut [f32], value: S::f32s) {
+    if to.len() == S::F32_LANES {
+        S::as_mut_simd_f32s(to).0[0] = value;
+    } else {
+        simd.partial_store_f32s(to, value);
     }
 }
