@@ -10,7 +10,7 @@ BUILT = "$${CARGO_TARGET_DIR:-target}/debug/captiond"
 RELEASE = "$${CARGO_TARGET_DIR:-target}/release/captiond"
 VENV = target/venv
 
-.PHONY: help demo test faults faults-long fuzz fuzz-keep audit soak parity bench bench-search bench-metrics deb default-pack samples install clean test-aarch64 cross cross-aarch64 cross-armv7 test-web bench-fit distributed-fit bench-kernels bench-memory
+.PHONY: help demo test faults faults-long fuzz fuzz-keep audit soak parity bench bench-search bench-metrics deb default-pack samples install clean test-aarch64 cross cross-aarch64 cross-armv7 test-web bench-fit distributed-fit bench-kernels bench-memory export-parity bench-own-models bench-peers
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -104,11 +104,11 @@ bench: ## cold start, time a frame, memory and size of the release build
 
 bench-search: $(VENV)/ready ## time the search from 1,000 to 1,000,000 rows (needs DATA; faiss-cpu compares)
 	program=$$($(CARGO) bench --all-features --bench search --no-run 2>&1 | sed -n 's/.*(\(.*\))$$/\1/p' | tail -1); \
-	$(VENV)/bin/python benches/search "$$program" --data "$(DATA)" --embeddings target/embeddings
+	$(COMPARED)/bin/python benches/search "$$program" --data "$(DATA)" --embeddings target/embeddings
 
-bench-fit: $(VENV)/ready ## time the fit from 1,000 to 1,000,000 cached pairs (numpy compares; 5 GB of disk)
+bench-fit: $(VENV)/ready ## time the fit from 1,000 to 1,000,000 cached pairs (numpy, scikit-learn compare; 5 GB of disk)
 	program=$$($(CARGO) bench --all-features --bench fit --no-run 2>&1 | sed -n 's/.*(\(.*\))$$/\1/p' | tail -1); \
-	$(VENV)/bin/python benches/fit "$$program" --work target/bench-fit
+	$(COMPARED)/bin/python benches/fit "$$program" --work target/bench-fit
 
 bench-kernels: $(VENV)/ready ## time the towers on our kernels, on tract's and in onnxruntime
 	program=$$($(CARGO) bench --all-features --profile dev --bench kernels --no-run 2>&1 | sed -n 's/.*(\(.*\))$$/\1/p' | tail -1); \
@@ -120,6 +120,44 @@ bench-memory: ## the default pack's memory by part
 bench-metrics: $(VENV)/ready ## time CIDEr-D and Kendall's tau against the Python originals (needs DATA and Java)
 	program=$$($(CARGO) bench --all-features --bench metrics --no-run 2>&1 | sed -n 's/.*(\(.*\))$$/\1/p' | tail -1); \
 	$(VENV)/bin/python benches/metrics "$$program" --data "$(DATA)"
+
+EXPORT = target/export-venv
+PARITY = tokenizers generation towers
+export-parity: $(EXPORT)/ready ## hold what models/export.py exports against PyTorch and the tokenizers' originals (half an hour)
+	$(CARGO) build --all-features --bin captiond --example say
+	for what in $(PARITY); do \
+	  $(EXPORT)/bin/python models/export_parity.py $$what --captiond $(BUILT) \
+	    --say "$${CARGO_TARGET_DIR:-target}/debug/examples/say" || exit 1; done
+
+PICTURES ?= 1000
+bench-own-models: $(EXPORT)/ready ## from published shapes to a caption: export, pack build, caption (needs DATA; an hour)
+	$(CARGO) build --release --all-features
+	$(EXPORT)/bin/python benches/own_models $(RELEASE) --data "$(DATA)" --pictures $(PICTURES)
+
+$(EXPORT)/ready: models/requirements.txt models/export/requirements.txt
+	@.ci/install python3-venv
+	$(PYTHON) -m venv --clear $(EXPORT)
+	$(EXPORT)/bin/python -m pip install --quiet --no-cache-dir --no-deps --require-hashes \
+	  -r models/requirements.txt -r models/export/requirements.txt
+	@touch $@
+
+# faiss-cpu and scikit-learn are in the peers' environment, and used by bench-search and bench-fit once it is made.
+PEERS = target/peers
+COMPARED = $(if $(wildcard $(PEERS)/ready),$(PEERS),$(VENV))
+bench-peers: $(PEERS)/ready ## time CLIP and captions beside onnxruntime, faster-clip, llama.cpp, BLIP, ViT-GPT2 (4 GB of disk)
+	$(CARGO) build --release --all-features
+	$(PEERS)/bin/python benches/peers --captiond $(RELEASE) --work target/peers-weights $(if $(ROUNDS),--rounds $(ROUNDS))
+
+# On top of EXPORT, whose PyTorch, transformers and onnxruntime they use. llama.cpp is compiled for this machine.
+$(PEERS)/ready: benches/peers/requirements.txt benches/peers/requirements-build.txt $(EXPORT)/ready
+	@.ci/install python3-venv gcc g++ libc6-dev
+	$(PYTHON) -m venv --clear $(PEERS)
+	@echo 'import site; site.addsitedir("$(abspath $(EXPORT))/lib/python3.11/site-packages")' \
+	  >$(PEERS)/lib/python3.11/site-packages/base.pth
+	$(PEERS)/bin/python -m pip install --quiet --no-cache-dir --no-deps --require-hashes -r benches/peers/requirements-build.txt
+	PATH="$(abspath $(PEERS))/bin:$$PATH" CMAKE_ARGS="-DGGML_NATIVE=ON -DGGML_OPENMP=OFF" $(PEERS)/bin/python -m pip install \
+	  --quiet --no-cache-dir --no-deps --no-build-isolation --require-hashes -r benches/peers/requirements.txt
+	@touch $@
 
 RAY = target/ray
 distributed-fit: $(RAY)/ready ## test the fit on several workers with Ray (on Flickr8k if DATA is there)

@@ -3,7 +3,8 @@
 //! rumqttc forgets what it was sending whenever a new session starts (measured: 5 of 10 messages
 //! lost over one broker restart, without an error), so the daemon keeps its own books. An entry
 //! leaves when the broker has acknowledged it, not when it was handed to the client; after a new
-//! connection everything that wasn't acknowledged is sent again.
+//! connection everything that wasn't acknowledged is sent again, and of the queued messages those whose
+//! acknowledgement was a moment old when the connection broke.
 //!
 //! Two kinds of message go through here. Of a latest-value topic (status, caption, settings) only
 //! the newest value is worth anything: it replaces the one before it, and is kept after its
@@ -25,6 +26,10 @@ pub(super) struct Bounds {
 /// So many packets may be handed to the client without having been acknowledged: enough to keep a
 /// network with a long way to the broker busy, few enough that a goodbye needn't wait for long.
 const WINDOW: usize = 32;
+
+/// So young an acknowledgement isn't trusted when the connection breaks: a broker that keeps nothing and is killed has
+/// acknowledged what its subscribers never see.
+const SETTLES: Duration = Duration::from_secs(2);
 
 /// What a packet was, to know what its acknowledgement means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +88,8 @@ pub(super) struct Queued {
     pub(super) always_acknowledged: bool,
     /// Handed to the client of this connection.
     pub(super) sent: bool,
+    /// A broker has acknowledged it, shortly before it was lost: dropping it is no loss that has to be told.
+    pub(super) acknowledged_before: bool,
 }
 
 /// Why queued messages were dropped, in numbers.
@@ -99,6 +106,8 @@ pub(super) struct Outbox {
     latest: Vec<Latest>,
     queue: VecDeque<Queued>,
     queued_bytes: usize,
+    /// Acknowledged less than [`SETTLES`] ago, and when; at most [`WINDOW`].
+    settling: VecDeque<(Duration, Queued)>,
     /// Handed to the client, not written to the network yet; in order.
     handed_over: VecDeque<Kind>,
     /// Written, by packet id.
@@ -119,6 +128,7 @@ impl Outbox {
             latest: Vec::new(),
             queue: VecDeque::new(),
             queued_bytes: 0,
+            settling: VecDeque::new(),
             handed_over: VecDeque::new(),
             written: HashMap::new(),
             dropped: Dropped::default(),
@@ -167,22 +177,20 @@ impl Outbox {
         while self.queue.len() > self.bounds.entries || self.queued_bytes > self.bounds.bytes {
             // Those on their way may have arrived; they are the last to go.
             let oldest = self.queue.iter().position(|entry| !entry.sent);
-            if !self.remove(oldest.unwrap_or(0)) {
+            let Some(entry) = self.remove(oldest.unwrap_or(0)) else {
                 return;
-            }
-            self.dropped.full += 1;
+            };
+            self.dropped.full += u64::from(!entry.acknowledged_before);
         }
     }
 
-    fn remove(&mut self, index: usize) -> bool {
-        let Some(entry) = self.queue.remove(index) else {
-            return false;
-        };
+    fn remove(&mut self, index: usize) -> Option<Queued> {
+        let entry = self.queue.remove(index)?;
         self.queued_bytes -= size(&entry);
         if entry.on_disk {
             self.to_erase.push(entry.id);
         }
-        true
+        Some(entry)
     }
 
     /// Drops what is too old to be said; `wall` is the date at monotonic time `now`. What is on its
@@ -195,8 +203,8 @@ impl Outbox {
                     wall.duration_since(made).is_ok_and(|age| age >= lives)
                 });
             if too_old && !entry.sent {
+                self.dropped.expired += u64::from(!entry.acknowledged_before);
                 self.remove(index);
-                self.dropped.expired += 1;
             } else {
                 index += 1;
             }
@@ -256,7 +264,8 @@ impl Outbox {
     pub(super) fn written(&mut self, id: u16) -> Option<Kind> {
         let kind = self.handed_over.pop_front()?;
         if id == 0 {
-            self.done(kind);
+            // Whoever wants no acknowledgements wants nothing twice.
+            let _left = self.done(kind);
             return Some(kind);
         }
         self.written.insert(id, kind);
@@ -264,25 +273,55 @@ impl Outbox {
     }
 
     /// The broker has acknowledged this id. Returns what is thereby done.
-    pub(super) fn acknowledged(&mut self, id: u16) -> Option<Kind> {
+    pub(super) fn acknowledged(&mut self, id: u16, now: Duration) -> Option<Kind> {
         let kind = self.written.remove(&id)?;
-        self.done(kind);
+        if let Some(entry) = self.done(kind) {
+            self.settling.push_back((now, entry));
+            self.forget_settled(now);
+        }
         Some(kind)
     }
 
-    fn done(&mut self, kind: Kind) {
+    fn forget_settled(&mut self, now: Duration) {
+        while let Some((since, _)) = self.settling.front() {
+            let settled = now.saturating_sub(*since) >= SETTLES;
+            if !settled && self.settling.len() <= WINDOW {
+                return;
+            }
+            self.settling.pop_front();
+        }
+    }
+
+    /// Returns the message that has thereby left the queue.
+    fn done(&mut self, kind: Kind) -> Option<Queued> {
         match kind {
-            Kind::Goodbye => {}
+            Kind::Goodbye => None,
             Kind::Latest(slot, version) => {
                 let latest = &mut self.latest[slot.0];
                 latest.acknowledged = Some(version);
                 latest.on_its_way = None;
+                None
             }
             Kind::Queued(id) => {
-                if let Some(index) = self.queue.iter().position(|entry| entry.id == id) {
-                    self.remove(index);
-                }
+                let index = self.queue.iter().position(|entry| entry.id == id)?;
+                self.remove(index)
             }
+        }
+    }
+
+    /// The connection was lost: besides what is still waiting, what was acknowledged just before will be sent again.
+    pub(super) fn lost(&mut self, now: Duration) {
+        self.reconnected();
+        self.forget_settled(now);
+        // In front, in their order: they are older than all that waits.
+        while let Some((_, entry)) = self.settling.pop_back() {
+            self.queued_bytes += size(&entry);
+            self.queue.push_front(Queued {
+                sent: false,
+                on_disk: false,
+                acknowledged_before: true,
+                ..entry
+            });
         }
     }
 

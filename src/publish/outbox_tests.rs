@@ -24,6 +24,7 @@ fn event(id: u64) -> Queued {
         on_disk: false,
         always_acknowledged: false,
         sent: false,
+        acknowledged_before: false,
     }
 }
 
@@ -46,8 +47,11 @@ fn the_newest_value_waits_for_the_one_on_its_way() {
     outbox.set(caption, b"three".to_vec());
     assert!(drain(&mut outbox, SECOND).is_empty());
     assert_eq!(outbox.written(9), None);
-    assert_eq!(outbox.acknowledged(8), None);
-    assert_eq!(outbox.acknowledged(9), Some(Kind::Latest(caption, 1)));
+    assert_eq!(outbox.acknowledged(8, SECOND), None);
+    assert_eq!(
+        outbox.acknowledged(9, SECOND),
+        Some(Kind::Latest(caption, 1))
+    );
     assert_eq!(drain(&mut outbox, SECOND), ["three"]);
 }
 
@@ -62,12 +66,60 @@ fn an_event_leaves_on_its_acknowledgement_only() {
     for id in [11, 12, 13] {
         assert_eq!(outbox.written(id), None);
     }
-    assert_eq!(outbox.acknowledged(12), Some(Kind::Queued(2)));
+    assert_eq!(outbox.acknowledged(12, SECOND), Some(Kind::Queued(2)));
     assert_eq!(outbox.waiting(), (2, 2 * "event1".len()));
     // A new connection: what wasn't acknowledged goes again, in order, and nothing else.
     outbox.reconnected();
-    assert_eq!(outbox.acknowledged(11), None);
+    assert_eq!(outbox.acknowledged(11, SECOND), None);
     assert_eq!(drain(&mut outbox, SECOND), ["1", "3"]);
+}
+
+#[test]
+fn what_was_acknowledged_just_before_a_loss_goes_again() {
+    let (mut outbox, _) = outbox();
+    let now = |tenths: u32| 10 * SECOND + SECOND * tenths / 10;
+    for id in 1..=4 {
+        outbox.push(Queued {
+            on_disk: true,
+            ..event(id)
+        });
+    }
+    drain(&mut outbox, now(0));
+    for (id, tenths) in [(1, 0), (2, 11), (3, 30)] {
+        outbox.written(id);
+        assert!(outbox.acknowledged(id, now(tenths)).is_some());
+    }
+    outbox.lost(now(30));
+    assert_eq!(outbox.take_erasable(), [1, 2, 3]);
+    // 1 has settled; 4 was never acknowledged.
+    assert_eq!(drain(&mut outbox, now(30)), ["2", "3", "4"]);
+    // Once more only if the connection breaks again just after the next acknowledgement.
+    for id in [5, 6, 7] {
+        outbox.written(id);
+        outbox.acknowledged(id, now(40));
+    }
+    outbox.lost(now(60));
+    assert!(drain(&mut outbox, now(60)).is_empty());
+    assert_eq!(outbox.waiting(), (0, 0));
+}
+
+#[test]
+fn what_is_sent_again_after_its_acknowledgement_is_no_loss_when_it_is_dropped() {
+    let acknowledged_and_lost = |(mut outbox, _): (Outbox, Slot)| {
+        outbox.push(event(1));
+        drain(&mut outbox, SECOND);
+        outbox.written(1);
+        outbox.acknowledged(1, SECOND);
+        outbox.lost(SECOND);
+        assert_eq!(outbox.waiting().0, 1);
+        outbox
+    };
+    let mut expired = acknowledged_and_lost(outbox());
+    assert!(drain(&mut expired, 60 * SECOND).is_empty());
+    let mut full = acknowledged_and_lost(bounded(2, 10_000));
+    (2..=4).for_each(|id| full.push(event(id)));
+    assert_eq!(drain(&mut full, SECOND), ["3", "4"]);
+    assert_eq!((expired.dropped().expired, full.dropped().full), (0, 1));
 }
 
 #[test]
@@ -78,8 +130,8 @@ fn values_go_before_events_and_again_after_a_new_connection() {
     assert_eq!(drain(&mut outbox, SECOND), ["a door", "1"]);
     outbox.written(1);
     outbox.written(2);
-    outbox.acknowledged(1);
-    outbox.acknowledged(2);
+    outbox.acknowledged(1, SECOND);
+    outbox.acknowledged(2, SECOND);
     assert!(drain(&mut outbox, SECOND).is_empty());
     outbox.repeat(caption);
     assert_eq!(drain(&mut outbox, SECOND), ["a door"]);
@@ -137,7 +189,7 @@ fn what_is_on_its_way_is_the_last_to_be_dropped() {
     outbox.push(event(2));
     outbox.push(event(3));
     outbox.written(1);
-    assert_eq!(outbox.acknowledged(1), Some(Kind::Queued(1)));
+    assert_eq!(outbox.acknowledged(1, SECOND), Some(Kind::Queued(1)));
     assert_eq!(drain(&mut outbox, SECOND), ["3"]);
 }
 
@@ -191,6 +243,6 @@ fn what_the_client_holds_is_bounded() {
     assert_eq!(drain(&mut outbox, SECOND).len(), WINDOW);
     outbox.written(1);
     assert!(drain(&mut outbox, SECOND).is_empty());
-    outbox.acknowledged(1);
+    outbox.acknowledged(1, SECOND);
     assert_eq!(drain(&mut outbox, SECOND), [(WINDOW + 1).to_string()]);
 }

@@ -29,6 +29,8 @@ pub(super) struct Due {
     announcement: Option<Duration>,
     /// As in the last health.
     pub(super) dropped: outbox::Dropped,
+    /// The last health told of events that wait.
+    pub(super) events_waited: bool,
 }
 
 impl Due {
@@ -38,6 +40,7 @@ impl Due {
             last_health: None,
             announcement: None,
             dropped: outbox::Dropped::default(),
+            events_waited: false,
         }
     }
 }
@@ -139,6 +142,7 @@ impl Shared {
         state.chores.health = now.saturating_add(self.config.health_interval);
         state.chores.last_health = Some(now);
         state.chores.dropped = state.outbox.dropped();
+        state.chores.events_waited = state.outbox.waiting().0 > 0;
         let health = self.health(state, now);
         match serde_json::to_vec(&health) {
             Ok(payload) => state.outbox.set(state.slots.health, payload),

@@ -63,8 +63,10 @@ impl Shared {
                 let mut state = self.lock();
                 state.client = None;
                 self.changed.notify_all();
-                // What was on its way is waiting again: it may expire, or make room.
-                state.outbox.reconnected();
+                if matches!(end, End::Lost(_)) {
+                    // What was on its way is waiting again: it may expire, or make room.
+                    state.outbox.lost(self.now());
+                }
             }
             let error = match end {
                 End::Goodbye => return,
@@ -113,7 +115,10 @@ impl Shared {
                     None
                 }
                 Event::Outgoing(Outgoing::Publish(id)) => self.lock().outbox.written(id),
-                Event::Incoming(Packet::PubAck(ack)) => self.lock().outbox.acknowledged(ack.pkid),
+                Event::Incoming(Packet::PubAck(ack)) => {
+                    let now = self.now();
+                    self.lock().outbox.acknowledged(ack.pkid, now)
+                }
                 Event::Incoming(Packet::SubAck(ack)) => {
                     self.subscribed(&ack.return_codes);
                     None

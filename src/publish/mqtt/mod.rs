@@ -360,6 +360,7 @@ impl Shared {
             on_disk,
             always_acknowledged: false,
             sent: false,
+            acknowledged_before: false,
         });
         self.pump(&mut state);
         Ok(())
@@ -399,6 +400,7 @@ impl Shared {
             on_disk: false,
             always_acknowledged: true,
             sent: false,
+            acknowledged_before: false,
         });
     }
 
@@ -418,7 +420,9 @@ impl Shared {
         if let Some(spool) = &self.spool {
             left.into_iter().for_each(|id| spool.erase(id));
         }
-        if state.chores.dropped != state.outbox.dropped() {
+        // That all has gone is news as well: a hub would show a full outbox for another minute.
+        let emptied = state.chores.events_waited && state.outbox.waiting().0 == 0;
+        if emptied || state.chores.dropped != state.outbox.dropped() {
             self.health_has_changed(state);
         }
     }

@@ -174,6 +174,7 @@ impl State {
                 on_disk: true,
                 always_acknowledged: false,
                 sent: false,
+                acknowledged_before: false,
             });
         }
         (Some(spool), found.damaged)
