@@ -202,7 +202,8 @@ def random_language_model(name, seed=0):
         shared = model.shared.weight
         model.lm_head.weight = torch.nn.Parameter(torch.randn_like(shared) * config.d_model**-0.5)
     tokenizer = stand_ins.t5() if kind == "t5" else stand_ins.gpt2()
-    let_sentences_end(model, kind)
+    # A causal model's caption stands behind its prompt, which is long.
+    let_sentences_end(model, kind, length=10 if kind == "t5" else 120)
     return LanguageModel(kind, origin, model, config, arrays(model.state_dict()), tokenizer,
                          "a stand-in learnt from models/grammar/captions.txt")  # fmt: skip
 
