@@ -48,6 +48,11 @@ fn program(folder: &Path, name: &str, text: &str) -> PathBuf {
     path
 }
 
+/// Text of a shell that keeps what is to be said. A whole line at once: a speaker that is ended before has said nothing.
+fn keeper(said: &Path) -> String {
+    format!("said=$(cat); printf '%s\\n' \"$said\" >>{said:?}")
+}
+
 fn lines(file: &Path) -> Vec<String> {
     let text = fs::read_to_string(file).unwrap_or_default();
     text.lines().map(str::to_owned).collect()
@@ -111,11 +116,7 @@ fn with_message(spoken: &str, sequence: u64, act: impl FnOnce(&CaptionMessage<'_
 fn an_unchanged_scene_is_said_once_and_repeated_on_request() {
     let folder = tempfile::tempdir().unwrap();
     let said = folder.path().join("said");
-    let speaker = program(
-        folder.path(),
-        "speaker",
-        &format!("cat >>{said:?}; echo >>{said:?}"),
-    );
+    let speaker = program(folder.path(), "speaker", &keeper(&said));
     let daemon = Daemon::start(
         folder.path(),
         &config(
@@ -164,7 +165,7 @@ fn the_newest_text_ends_an_older_one_and_all_that_it_has_started() {
     let speaker = program(
         folder.path(),
         "speaker",
-        &format!("cat >>{said:?}; echo >>{said:?}; sleep 1000 & echo $! >>{pids:?}; wait"),
+        &format!("{}; sleep 1000 & echo $! >>{pids:?}; wait", keeper(&said)),
     );
     let daemon = Daemon::start(
         folder.path(),
@@ -208,7 +209,7 @@ fn espeak_gets_the_text_on_its_input_and_no_shell_sees_it() {
     program(
         folder.path(),
         "espeak-ng",
-        &format!("echo \"$@\" >>{said:?}; cat >>{said:?}; echo >>{said:?}"),
+        &format!("echo \"$@\" >>{said:?}; {}", keeper(&said)),
     );
     let path = std::env::var("PATH").unwrap();
     let path = format!("{}:{path}", folder.path().display());
@@ -255,7 +256,7 @@ fn espeak_without_a_sound_card_is_told_though_it_ends_well() {
 fn text_is_never_a_command() {
     let folder = tempfile::tempdir().unwrap();
     let said = folder.path().join("said");
-    let script = format!("cat >>{said:?}; echo >>{said:?}");
+    let script = keeper(&said);
     let (speech, _) = start(speech_config(Via::Command, &["sh", "-c", &script]));
     let text = "a $(touch x) `touch y`; \"sign\" | & -v --stdin";
     say(&speech, text);
@@ -291,7 +292,7 @@ fn whoever_asks_is_answered_though_the_scene_is_the_same() {
 fn leave_to_cross_a_road_is_never_said() {
     let folder = tempfile::tempdir().unwrap();
     let said = folder.path().join("said");
-    let script = format!("cat >>{said:?}; echo >>{said:?}");
+    let script = keeper(&said);
     let (speech, clock) = start(speech_config(Via::Command, &["sh", "-c", &script]));
     say(&speech, "The road is clear and safe to cross");
     clock.advance(Duration::from_secs(1));
@@ -309,7 +310,8 @@ fn a_text_that_nobody_heard_is_said_once_speaking_works() {
         folder.path().join("tried"),
     );
     let script = format!(
-        "echo try >>{tried:?}; test -e {card:?} || exit 1; cat >>{said:?}; echo >>{said:?}"
+        "echo try >>{tried:?}; test -e {card:?} || exit 1; {}",
+        keeper(&said)
     );
     let (speech, clock) = start(speech_config(Via::Command, &["sh", "-c", &script]));
     say(&speech, "a dog");
