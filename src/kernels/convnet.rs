@@ -6,7 +6,7 @@
 //! go to memory and come back. Here a block is run in bands of rows, whose part of the wide map stays in the
 //! second-level cache.
 
-use super::{Clamp, Depthwise, Geometry, Linear};
+use super::{Clamp, Depthwise, Geometry, Linear, Scratch};
 
 /// What a layer does with its input.
 #[derive(Debug, Clone)]
@@ -98,7 +98,7 @@ pub struct Memory {
     slots: Vec<Vec<f32>>,
     wide: Vec<f32>,
     filtered: Vec<f32>,
-    panel: Vec<f32>,
+    panel: Scratch,
 }
 
 impl Convnet {

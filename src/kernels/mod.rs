@@ -10,14 +10,27 @@
 
 mod convnet;
 mod depthwise;
+mod dot;
+mod integer;
 mod linear;
 mod tiles;
 
 pub use convnet::{Convnet, Layer, Memory, Operation, Shape};
 pub use depthwise::{Depthwise, Geometry};
+pub use dot::Dot;
 pub use linear::{Linear, Weights};
 pub use pulp::Arch;
 use pulp::Simd;
+
+/// Working memory of products, to be used again.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// Some columns of weights in f32.
+    panel: Vec<f32>,
+    /// Rows of activations in int8, and a scale for each.
+    codes: Vec<u8>,
+    scales: Vec<f32>,
+}
 
 /// Whether this machine has vector instructions that the loops are written for. Where it has none, tract's
 /// own kernels are the better choice.

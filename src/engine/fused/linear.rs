@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use crate::kernels::{Clamp, Linear, Weights};
+use crate::kernels::{Clamp, Linear, Scratch, Weights};
 use tract_onnx::tract_hir::internal::*;
 
 use super::{
@@ -13,8 +13,8 @@ use super::{
 };
 
 thread_local! {
-    /// Working memory of the products: some columns of weights in f32.
-    static PANEL: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    /// Working memory of the products.
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::default());
 }
 
 /// Puts [`Product`]s in the place of products with int8 weights.
@@ -123,7 +123,7 @@ impl Work for Product {
         }
         let rows = a.len() / self.0.inner();
         filled(&shape, |out| {
-            PANEL.with_borrow_mut(|panel| self.0.run(a, rows, None, out, panel));
+            SCRATCH.with_borrow_mut(|scratch| self.0.run(a, rows, None, out, scratch));
             Ok(())
         })
     }
