@@ -9,7 +9,7 @@ use captiond::kernels::{
 use captiond::{
     embedding::{ImageTower, TextTower},
     engine::{
-        Engine,
+        Activations, Engine,
         tract::{PlainEngine, TractEngine},
     },
     pack::Pack,
@@ -252,6 +252,32 @@ fn a_block_in_bands_equals_its_layers() {
         let residual = (stride == 1).then_some(last.as_slice());
         narrowing.reference(&filtered, out.rows * out.columns, residual, &mut expected);
         assert_close(&found, &turn(&expected, out.rows * out.columns), 50.0);
+    }
+}
+
+#[test]
+fn towers_on_int8_activations_say_nearly_the_same() {
+    if !captiond::kernels::is_vectorised() {
+        eprintln!("##### SKIPPED: no vector instructions, so tract runs everything in f32 #####");
+        return;
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pack = Pack::open(&root.join("models/default")).unwrap();
+    let path = root.join("tests/samples/brown_dog_on_the_grass.jpg");
+    let picture = image::open(path).unwrap().into_rgb8();
+    let mut embeddings = [Activations::F32, Activations::Int8].map(|activations| {
+        pack.manifest.image_tower.activations = activations;
+        pack.manifest.text_tower.activations = activations;
+        let mut image = pack.image_tower(&TractEngine).unwrap();
+        let mut text = pack.text_tower(&TractEngine).unwrap();
+        let caption = "A brown dog is playing with a ball in the grass";
+        [image.embed(&picture).unwrap(), text.embed(caption).unwrap()]
+    });
+    let [whole, integers] = &mut embeddings;
+    for ((a, b), least) in whole.iter().zip(integers).zip([0.99, 0.99]) {
+        assert_ne!(a, b, "were both run on the same numbers?");
+        let cosine: f32 = a.iter().zip(b).map(|(a, b)| a * *b).sum();
+        assert!(cosine > least, "{cosine}");
     }
 }
 

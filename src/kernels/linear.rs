@@ -123,6 +123,12 @@ impl Linear {
         self
     }
 
+    /// Whether integers make it faster, once more than a third: a row's `inner` numbers are brought to codes and its
+    /// `outer` sums to f32, which the products have to outweigh.
+    pub fn pays_in_integers(&self) -> bool {
+        self.inner * self.outer >= LEAST_GAIN * (self.inner + self.outer)
+    }
+
     /// Numbers in a row of activations.
     pub fn inner(&self) -> usize {
         self.inner
@@ -298,6 +304,9 @@ impl WithSimd for Run<'_> {
         }
     }
 }
+
+/// See [`Linear::pays_in_integers`]; by measurement on AVX-512 (docs/benchmarks.md, "Kernels").
+const LEAST_GAIN: usize = 17;
 
 /// Up to so many rows weights are brought to f32 in registers: a panel would be used too seldom to pay.
 const FEW_ROWS: usize = 128;

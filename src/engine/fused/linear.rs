@@ -6,10 +6,10 @@ use crate::kernels::{Clamp, Linear, Scratch, Weights};
 use tract_onnx::tract_hir::internal::*;
 
 use super::{
-    filled,
+    Activations, filled,
     graph::{Graph, Quantised, integers},
     op::{Work, op},
-    values,
+    values, with_activations,
 };
 
 thread_local! {
@@ -20,6 +20,7 @@ thread_local! {
 /// Puts [`Product`]s in the place of products with int8 weights.
 pub(super) fn fuse(
     graph: &mut Graph<'_>,
+    activations: Activations,
     ops: &mut Vec<(String, Box<dyn InferenceOp>)>,
 ) -> TractResult<()> {
     for index in 0..graph.len() {
@@ -47,6 +48,7 @@ pub(super) fn fuse(
         let Some(linear) = Linear::new(weights, inner, outer, &bias, Clamp::default()) else {
             continue;
         };
+        let linear = with_activations(linear, activations);
         if let Some(add) = spare {
             graph.remove(add);
         }

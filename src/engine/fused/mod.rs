@@ -8,7 +8,8 @@
 //! - rows gathered from an int8 table ([`rows`]),
 //! - a chain of convolutions from the graph's input on ([`convolutions`]).
 //!
-//! The numbers are those of the folded graph but for the order of sums. The loops are in
+//! The numbers are those of the folded graph but for the order of sums, unless the pack asks for activations in
+//! int8 ([`Activations`]). The loops are in
 //! [`crate::kernels`]; what tract wants to know of an op is in [`op`]. What does not fit any of these patterns stays tract's, and so does everything on a machine
 //! without vector instructions that the loops are written for.
 
@@ -21,7 +22,8 @@ mod rows;
 use tract_onnx::{pb::ModelProto, tract_hir::internal::*};
 
 use self::graph::Graph;
-use super::InputSpec;
+use super::{Activations, NetworkSpec};
+use crate::kernels::Linear;
 
 /// Ops of ours by the names of the nodes that stand for them.
 #[derive(Debug, Default)]
@@ -34,7 +36,7 @@ pub(super) struct Fused {
 ///
 /// # Errors
 /// When a weight can't be read.
-pub(super) fn fuse(model: &mut ModelProto, inputs: &[InputSpec]) -> TractResult<Fused> {
+pub(super) fn fuse(model: &mut ModelProto, spec: &NetworkSpec) -> TractResult<Fused> {
     let mut ops = Vec::new();
     let Some(proto) = model
         .graph
@@ -46,8 +48,8 @@ pub(super) fn fuse(model: &mut ModelProto, inputs: &[InputSpec]) -> TractResult<
     let Some(mut graph) = Graph::new(proto) else {
         return Ok(Fused::default());
     };
-    convolutions::fuse(&mut graph, inputs, &mut ops)?;
-    linear::fuse(&mut graph, &mut ops)?;
+    convolutions::fuse(&mut graph, spec, &mut ops)?;
+    linear::fuse(&mut graph, spec.activations, &mut ops)?;
     rows::fuse(&mut graph, &mut ops)?;
     graph.finish();
     Ok(Fused { ops })
@@ -61,6 +63,14 @@ impl Fused {
                 node.op = op;
             }
         }
+    }
+}
+
+/// A product on the kind of activations that the pack asks for, where it gains by that.
+fn with_activations(linear: Linear, activations: Activations) -> Linear {
+    match activations {
+        Activations::Int8 if linear.pays_in_integers() => linear.in_integers(),
+        _ => linear,
     }
 }
 
