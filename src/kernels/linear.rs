@@ -123,6 +123,11 @@ impl Linear {
         self
     }
 
+    /// Whether activations are brought to int8.
+    pub fn is_in_integers(&self) -> bool {
+        matches!(self.packed, Packed::Integer(_))
+    }
+
     /// Whether integers make it faster, once more than a third: a row's `inner` numbers are brought to codes and its
     /// `outer` sums to f32, which the products have to outweigh.
     pub fn pays_in_integers(&self) -> bool {

@@ -81,7 +81,12 @@ pub(super) fn fuse(
     let [(exit, value)] = exits[..] else {
         return Ok(());
     };
-    if value != chain.layers.len() || value < LEAST_LAYERS {
+    // One layer alone gains by its integers, if it has any: the patches of a vision transformer.
+    let in_integers = chain.layers.iter().any(|layer| match &layer.operation {
+        Operation::Pointwise(linear) | Operation::Full(_, linear) => linear.is_in_integers(),
+        Operation::Depthwise(_) | Operation::Add(_) => false,
+    });
+    if value != chain.layers.len() || (value < LEAST_LAYERS && !in_integers) {
         return Ok(());
     }
     let exit = exit.clone();

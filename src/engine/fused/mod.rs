@@ -19,6 +19,8 @@ mod linear;
 mod op;
 mod rows;
 
+use std::cell::RefCell;
+
 use tract_onnx::{pb::ModelProto, tract_hir::internal::*};
 
 use self::graph::Graph;
@@ -79,12 +81,24 @@ fn values<T: Datum>(tensor: &Tensor) -> TractResult<&[T]> {
     tensor.try_as_plain_ram()?.as_slice::<T>()
 }
 
-/// Runs `work` on a fresh tensor.
+thread_local! {
+    /// Where results are made: a fresh tensor would have to be filled with zeros first, and its pages brought in.
+    static RESULT: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A tensor of what `work` makes; the slice that it gets has old numbers in it.
 fn filled(
     shape: &[usize],
     work: impl FnOnce(&mut [f32]) -> TractResult<()>,
 ) -> TractResult<TVec<TValue>> {
-    let mut tensor = Tensor::zero::<f32>(shape)?;
-    work(tensor.try_as_plain_ram_mut()?.as_slice_mut::<f32>()?)?;
-    Ok(tvec!(tensor.into_tvalue()))
+    let count = shape.iter().product();
+    RESULT.with_borrow_mut(|result| {
+        if result.len() < count {
+            result.resize(count, 0.0);
+        }
+        work(&mut result[..count])?;
+        Ok(tvec!(
+            Tensor::from_shape(shape, &result[..count])?.into_tvalue()
+        ))
+    })
 }
