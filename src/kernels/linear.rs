@@ -1,4 +1,5 @@
-//! Matrix products: activations in f32, weights in int8 (one scale a column) or f32.
+//! Matrix products: activations in f32, weights in int8 (one scale a column) or f32. [`Linear::in_integers`] makes one
+//! whose activations are brought to int8, too ([`super::integer`]).
 //!
 //! Weights stay as small as they are in the file. A panel of them, as many columns as a tile of registers is
 //! wide, is brought to f32 in a buffer that fits the cache and used for all rows: with the 10 to 17,000 rows of a

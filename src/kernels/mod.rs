@@ -1,8 +1,9 @@
-//! The inner loops of the networks: matrix products with int8 weights and depthwise convolutions, on
-//! activations that are stored channels last (row-major `[positions, channels]`).
+//! The inner loops of the networks: matrix products with int8 weights, on activations in f32 or brought to int8 as
+//! well, and depthwise convolutions. They work on activations that are stored
+//! channels last (row-major `[positions, channels]`).
 //!
-//! The loops are written once, on [`pulp`], for AVX2, AVX-512
-//! and NEON; which one is chosen at run time. Each has a reference in plain Rust beside it ([`Linear::reference`],
+//! The loops in f32 are written once, on [`pulp`], for AVX2, AVX-512 and NEON; the integer tiles once for each
+//! ([`Dot`]). Which one is chosen at run time. Each has a reference in plain Rust beside it ([`Linear::reference`],
 //! [`Depthwise::reference`]) that tests compare with.
 
 // Several arrays share an index in these loops; one of them as an iterator reads no better.
