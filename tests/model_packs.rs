@@ -68,12 +68,12 @@ fn activations_are_f32_or_int8_and_are_a_part_of_what_an_embedding_is() {
             &format!("{header}activations = \"int4\"\n"),
         );
         let message = refusal(pack.path());
-        for part in [&format!("{section}.activations"), "int4", "`f32` or `int8`"] {
-            // A decoder's keys are read as a table of their own, so the path ends before the key.
-            let part = match (section, part.as_ref()) {
-                ("decoder", "decoder.activations") => "decoder",
-                (_, part) => part,
-            };
+        // A decoder's keys are read as a table of their own, so the path ends before the key.
+        let field = match section {
+            "decoder" => section.to_owned(),
+            _ => format!("{section}.activations"),
+        };
+        for part in [field.as_str(), "int4", "`f32` or `int8`"] {
             assert!(message.contains(part), "{part}: {message}");
         }
     }
