@@ -10,7 +10,8 @@
 //! What a chain is made of comes from a model pack ([`pack`]); [`fit`] makes the realignment
 //! offline and [`eval`] measures it. The method is ReCap ("Linear Alignment of Vision-language
 //! Models for Image Captioning", arXiv 2307.05591).
-// Not `forbid`: mapping a datastore file (`datastore::FileBytes::map`) is the one exception.
+// Not `forbid`: mapping a datastore file (`datastore::FileBytes::map`) and the integer products' instructions
+// (`kernels::dot`) are the two exceptions.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 

@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use captiond::kernels::{
-    Clamp, Convnet, Depthwise, Geometry, Layer, Linear, Memory, Operation, Shape, Weights,
-    instruction_sets,
+    Clamp, Convnet, Depthwise, Dot, Geometry, Layer, Linear, Memory, Operation, Scratch, Shape,
+    Weights, instruction_sets,
 };
 use captiond::{
     embedding::{ImageTower, TextTower},
     engine::{
-        Engine,
+        Activations, Engine,
         tract::{PlainEngine, TractEngine},
     },
     pack::Pack,
@@ -41,7 +41,7 @@ const RELU6: Clamp = Clamp {
 
 #[test]
 fn products_equal_the_reference_for_every_remainder() {
-    let mut panel = Vec::new();
+    let mut scratch = Scratch::default();
     for (inner, outer) in [
         (1, 1),
         (3, 15),
@@ -68,10 +68,86 @@ fn products_equal_the_reference_for_every_remainder() {
                     for arch in instruction_sets() {
                         let mut found = vec![f32::NAN; rows * outer];
                         let linear = linear.clone().on(arch);
-                        linear.run(&a, rows, residual, &mut found, &mut panel);
+                        linear.run(&a, rows, residual, &mut found, &mut scratch);
                         assert_close(&found, &expected, inner as f32);
                     }
                 }
+            }
+        }
+    }
+}
+
+/// Whatever the machine has, the same bits; so packs say the same everywhere.
+#[test]
+fn integer_products_are_the_same_to_the_last_bit() {
+    let mut scratch = Scratch::default();
+    for (inner, outer) in [
+        (1, 1),
+        (3, 15),
+        (8, 16),
+        (24, 48),
+        (17, 33),
+        (27, 32),
+        (40, 64),
+        (64, 145),
+        (771, 130),
+    ] {
+        let scales: Vec<f32> = noise(outer, 1).iter().map(|v| v.abs() / 500.0).collect();
+        let bias = noise(outer, 2);
+        // The whole range, with its ends often.
+        let mut bytes = codes(inner * outer, 4);
+        bytes.iter_mut().step_by(3).for_each(|b| *b = i8::MIN);
+        bytes.iter_mut().step_by(5).for_each(|b| *b = i8::MAX);
+        for clamp in [RELU6, Clamp::default()] {
+            let weights = Weights::Int8(&bytes, &scales);
+            let linear = Linear::new(weights, inner, outer, &bias, clamp).unwrap();
+            let linear = linear.in_integers();
+            for rows in (1..=20).chain([31, 77]) {
+                let mut a = noise(rows * inner, rows as u64);
+                // A row of zeros, rows of the greatest amounts, and one so small that it counts as zero.
+                match rows % 4 {
+                    0 => a[..inner].fill(0.0),
+                    1 => a[..inner].fill(-3.0),
+                    2 => a[..inner].fill(1e-38),
+                    _ => a[..inner].iter_mut().for_each(|v| *v = v.signum()),
+                }
+                let residual = noise(rows * outer, 5);
+                for residual in [None, Some(residual.as_slice())] {
+                    let mut expected = vec![f32::NAN; rows * outer];
+                    linear.reference(&a, rows, residual, &mut expected);
+                    for dot in Dot::all() {
+                        let mut found = vec![f32::NAN; rows * outer];
+                        let linear = linear.clone().on_dot(dot);
+                        linear.run(&a, rows, residual, &mut found, &mut scratch);
+                        let bits = |values: &[f32]| -> Vec<u32> {
+                            values.iter().map(|v| v.to_bits()).collect()
+                        };
+                        assert_eq!(bits(&found), bits(&expected), "{dot:?}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Sums too large for f32 to hold exactly are rounded in the same way, too.
+#[test]
+fn long_integer_products_do_not_overflow() {
+    let (inner, outer) = (1 << 16, 3);
+    let scales = [1.0; 3];
+    for code in [i8::MIN, i8::MAX] {
+        let bytes = vec![code; inner * outer];
+        let weights = Weights::Int8(&bytes, &scales);
+        let linear = Linear::new(weights, inner, outer, &[], Clamp::default()).unwrap();
+        let linear = linear.in_integers();
+        for sign in [-1.0, 1.0] {
+            let a = vec![sign * 127.0; inner];
+            let expected = f64::from(sign) * 127.0 * f64::from(code) * inner as f64;
+            for dot in Dot::all() {
+                let mut found = [0.0; 3];
+                let linear = linear.clone().on_dot(dot);
+                linear.run(&a, 1, None, &mut found, &mut Scratch::default());
+                assert_eq!(found, [expected as f32; 3], "{dot:?}");
             }
         }
     }
@@ -176,6 +252,32 @@ fn a_block_in_bands_equals_its_layers() {
         let residual = (stride == 1).then_some(last.as_slice());
         narrowing.reference(&filtered, out.rows * out.columns, residual, &mut expected);
         assert_close(&found, &turn(&expected, out.rows * out.columns), 50.0);
+    }
+}
+
+#[test]
+fn towers_on_int8_activations_say_nearly_the_same() {
+    if !captiond::kernels::is_vectorised() {
+        eprintln!("##### SKIPPED: no vector instructions, so tract runs everything in f32 #####");
+        return;
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pack = Pack::open(&root.join("models/default")).unwrap();
+    let path = root.join("tests/samples/brown_dog_on_the_grass.jpg");
+    let picture = image::open(path).unwrap().into_rgb8();
+    let mut embeddings = [Activations::F32, Activations::Int8].map(|activations| {
+        pack.manifest.image_tower.activations = activations;
+        pack.manifest.text_tower.activations = activations;
+        let mut image = pack.image_tower(&TractEngine).unwrap();
+        let mut text = pack.text_tower(&TractEngine).unwrap();
+        let caption = "A brown dog is playing with a ball in the grass";
+        [image.embed(&picture).unwrap(), text.embed(caption).unwrap()]
+    });
+    let [whole, integers] = &mut embeddings;
+    for ((a, b), least) in whole.iter().zip(integers).zip([0.99, 0.99]) {
+        assert_ne!(a, b, "were both run on the same numbers?");
+        let cosine: f32 = a.iter().zip(b).map(|(a, b)| a * *b).sum();
+        assert!(cosine > least, "{cosine}");
     }
 }
 

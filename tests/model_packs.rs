@@ -58,6 +58,55 @@ fn refusal(pack: &Path) -> String {
 }
 
 #[test]
+fn activations_are_f32_or_int8_and_are_a_part_of_what_an_embedding_is() {
+    for section in ["image_tower", "text_tower", "decoder"] {
+        let pack = copy();
+        let header = format!("[{section}]\n");
+        edit(
+            pack.path(),
+            &header,
+            &format!("{header}activations = \"int4\"\n"),
+        );
+        let message = refusal(pack.path());
+        // A decoder's keys are read as a table of their own, so the path ends before the key.
+        let field = match section {
+            "decoder" => section.to_owned(),
+            _ => format!("{section}.activations"),
+        };
+        for part in [field.as_str(), "int4", "`f32` or `int8`"] {
+            assert!(message.contains(part), "{part}: {message}");
+        }
+    }
+    let (pack, plain) = (copy(), copy());
+    let header = "[image_tower]\n";
+    edit(
+        pack.path(),
+        header,
+        &format!("{header}activations = \"int8\"\n"),
+    );
+    edit(
+        plain.path(),
+        header,
+        &format!("{header}activations = \"f32\"\n"),
+    );
+    assert!(refusal(pack.path()).contains("image_embedding"));
+    let [pack, plain, default] =
+        [pack.path(), plain.path(), &default_pack()].map(|path| Pack::open(path).unwrap());
+    assert_ne!(
+        pack.image_embedding_identity(),
+        default.image_embedding_identity()
+    );
+    assert_eq!(
+        pack.text_embedding_identity(),
+        default.text_embedding_identity()
+    );
+    assert_eq!(
+        plain.image_embedding_identity(),
+        default.image_embedding_identity()
+    );
+}
+
+#[test]
 fn the_default_pack_loads_runs_both_towers_and_stays_small() {
     let pack = Pack::open(&default_pack()).unwrap();
     assert_eq!(pack.image_tower(&TractEngine).unwrap().dimension(), 1280);

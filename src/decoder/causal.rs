@@ -43,6 +43,7 @@ impl CausalDecoder {
                 input("past", Element::F32, &past),
             ],
             outputs: vec!["logits".to_owned(), "present".to_owned()],
+            activations: spec.activations,
         };
         let network = load_network(pack, &spec.file, &network_spec, engine)?;
         let words = pack.words(spec)?;

@@ -47,6 +47,7 @@ impl EncoderDecoder {
         let encoder_spec = NetworkSpec {
             inputs: vec![input("input_ids", Element::I64, &[one, None])],
             outputs: vec!["cross".to_owned()],
+            activations: spec.activations,
         };
         let network_spec = NetworkSpec {
             inputs: vec![
@@ -56,6 +57,7 @@ impl EncoderDecoder {
                 input("cross", Element::F32, &cross),
             ],
             outputs: vec!["logits".to_owned(), "present".to_owned()],
+            activations: spec.activations,
         };
         let reader = load_network(pack, encoder, &encoder_spec, engine)?;
         let found = reader.output_shape(0);

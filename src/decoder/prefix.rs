@@ -60,6 +60,7 @@ impl PrefixDecoder {
                 floats("scores", &[one, None]),
             ],
             outputs: vec!["prefix".to_owned()],
+            activations: spec.activations,
         };
         let ids = |name: &str| InputSpec {
             name: name.to_owned(),
@@ -79,6 +80,7 @@ impl PrefixDecoder {
                 ),
             ],
             outputs: vec!["logits".to_owned(), "present".to_owned()],
+            activations: spec.activations,
         };
         let network = load_network(pack, &spec.file, &decoder_spec, engine)?;
         let words = pack.words(spec)?;

@@ -64,6 +64,7 @@ impl ImageTower {
                 shape: vec![Some(1), Some(3), Some(height), Some(width)],
             }],
             outputs: vec![spec.output.clone()],
+            activations: spec.activations,
         };
         let network = engine
             .load(&mut pack.reader(&spec.file)?, &network_spec)

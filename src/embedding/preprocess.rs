@@ -222,7 +222,7 @@ fn half_to_even(spare: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pack::Views;
+    use crate::{engine::Activations, pack::Views};
 
     fn spec(resize: Resize, channels: Channels) -> ImageTowerSpec {
         ImageTowerSpec {
@@ -239,6 +239,7 @@ mod tests {
             std: [0.5, 1.0, 1.0],
             channels,
             views: Views::One,
+            activations: Activations::F32,
         }
     }
 

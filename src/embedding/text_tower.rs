@@ -53,6 +53,7 @@ impl TextTower {
                 .map(input)
                 .collect(),
             outputs: vec![spec.output.clone()],
+            activations: spec.activations,
         };
         let network = engine
             .load(&mut pack.reader(&spec.file)?, &network_spec)

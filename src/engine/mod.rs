@@ -7,6 +7,7 @@ pub mod tract;
 
 use std::io::Read;
 
+use serde::Deserialize;
 use thiserror::Error;
 
 /// The element type and values of an input.
@@ -57,6 +58,17 @@ pub struct InputSpec {
     pub shape: Vec<Option<usize>>,
 }
 
+/// The numbers that the large products of a network are computed in. It changes results a little, so the pack says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activations {
+    /// As the graph has them.
+    #[default]
+    F32,
+    /// Where weights are int8 and it pays, activations are brought to int8 as well, each row with a scale of its own.
+    Int8,
+}
+
 /// What the pack says of a network.
 #[derive(Debug, Clone)]
 pub struct NetworkSpec {
@@ -64,6 +76,8 @@ pub struct NetworkSpec {
     pub inputs: Vec<InputSpec>,
     /// Names of the outputs that are read, in the order in which [`Network::run`] gives them.
     pub outputs: Vec<String>,
+    /// What its products are computed in.
+    pub activations: Activations,
 }
 
 /// A shape in words: "[1, any, 384]".

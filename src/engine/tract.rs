@@ -69,7 +69,7 @@ impl TractNetwork {
         let mut proto = parser.proto_model_for_read(onnx).map_err(unreadable)?;
         graph_checks::check(&proto)?;
         let fused = match ops {
-            Ops::OursToo => fused::fuse(&mut proto, &spec.inputs).map_err(unreadable)?,
+            Ops::OursToo => fused::fuse(&mut proto, spec).map_err(unreadable)?,
             Ops::Tracts => Fused::default(),
         };
         let mut model = parser.model_for_proto_model(&proto).map_err(unreadable)?;

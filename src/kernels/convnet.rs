@@ -6,7 +6,7 @@
 //! go to memory and come back. Here a block is run in bands of rows, whose part of the wide map stays in the
 //! second-level cache.
 
-use super::{Clamp, Depthwise, Geometry, Linear};
+use super::{Clamp, Depthwise, Geometry, Linear, Scratch};
 
 /// What a layer does with its input.
 #[derive(Debug, Clone)]
@@ -98,7 +98,7 @@ pub struct Memory {
     slots: Vec<Vec<f32>>,
     wide: Vec<f32>,
     filtered: Vec<f32>,
-    panel: Vec<f32>,
+    panel: Scratch,
 }
 
 impl Convnet {
@@ -222,11 +222,18 @@ impl Convnet {
                 linear.run(input, to.rows * to.columns, other, result, panel);
             }
             Operation::Full(geometry, linear) => {
-                wide.resize(to.columns * linear.inner(), 0.0);
-                for (y, out) in result.chunks_exact_mut(to.row()).enumerate() {
-                    patches(input, geometry, from.channels, y, wide);
-                    let other = other.map(|other| &other[y * to.row()..][..to.row()]);
-                    linear.run(wide, to.columns, other, out, panel);
+                // Short rows together: all weights are read once for each batch.
+                let batch = (LEAST_POSITIONS / to.columns).clamp(1, to.rows);
+                let row = to.columns * linear.inner();
+                wide.resize(batch * row, 0.0);
+                for (index, out) in result.chunks_mut(batch * to.row()).enumerate() {
+                    let rows = out.len() / to.row();
+                    for (y, wide) in wide.chunks_exact_mut(row).enumerate().take(rows) {
+                        patches(input, geometry, from.channels, index * batch + y, wide);
+                    }
+                    let at = index * batch * to.row();
+                    let other = other.map(|other| &other[at..][..out.len()]);
+                    linear.run(&wide[..rows * row], rows * to.columns, other, out, panel);
                 }
             }
             Operation::Depthwise(depthwise) => depthwise.run(input, 0, 0..to.rows, result),

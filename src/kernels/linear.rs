@@ -1,4 +1,5 @@
-//! Matrix products: activations in f32, weights in int8 (one scale a column) or f32.
+//! Matrix products: activations in f32, weights in int8 (one scale a column) or f32. [`Linear::in_integers`] makes one
+//! whose activations are brought to int8, too ([`super::integer`]).
 //!
 //! Weights stay as small as they are in the file. A panel of them, as many columns as a tile of registers is
 //! wide, is brought to f32 in a buffer that fits the cache and used for all rows: with the 10 to 17,000 rows of a
@@ -8,7 +9,12 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::{Clamp, GROUP, tiles::Panel};
+use super::{
+    Clamp, Dot, GROUP, Scratch,
+    dot::{MOST_INNER, plain_quantise},
+    integer,
+    tiles::Panel,
+};
 
 /// Weights of a linear map, row-major `[inner, outer]`.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +29,8 @@ pub enum Weights<'a> {
 enum Packed {
     Int8(Vec<i8>),
     F32(Vec<f32>),
+    /// For activations in int8.
+    Integer(integer::Packed),
 }
 
 /// `clamp(a W + bias + residual)` with W `[inner, outer]`, ready to run.
@@ -31,7 +39,7 @@ pub struct Linear {
     arch: Arch,
     inner: usize,
     outer: usize,
-    /// `[groups of 16 columns][inner][16]`, zeros beyond the last column.
+    /// `[groups of 16 columns][inner][16]`, zeros beyond the last column; [`integer::Packed`] has its own order.
     packed: Packed,
     /// A scale and a bias for each column, padded likewise.
     scales: Vec<f32>,
@@ -78,7 +86,8 @@ impl Linear {
             _ => return None,
         };
         scales.resize(padded, 0.0);
-        let mut bias = bias.to_vec();
+        // Never -0: then no result is, and limits treat all results alike on every machine.
+        let mut bias: Vec<f32> = bias.iter().map(|bias| bias + 0.0).collect();
         bias.resize(padded, 0.0);
         Some(Self {
             arch: Arch::new(),
@@ -96,6 +105,36 @@ impl Linear {
         Self { arch, ..self }
     }
 
+    /// The same on other instructions for sums of int8 products, of those that the machine has.
+    pub fn on_dot(mut self, dot: Dot) -> Self {
+        if let Packed::Integer(packed) = self.packed {
+            self.packed = Packed::Integer(packed.on(dot));
+        }
+        self
+    }
+
+    /// The same with activations brought to int8, a scale for each row, and sums in integers. Weights in f32
+    /// stay as they are, and so do rows of more than 65,536 numbers.
+    pub fn in_integers(mut self) -> Self {
+        if let Packed::Int8(codes) = &self.packed
+            && self.inner <= MOST_INNER
+        {
+            self.packed = Packed::Integer(integer::Packed::new(codes, self.inner));
+        }
+        self
+    }
+
+    /// Whether activations are brought to int8.
+    pub fn is_in_integers(&self) -> bool {
+        matches!(self.packed, Packed::Integer(_))
+    }
+
+    /// Whether integers make it faster, once more than a third: a row's `inner` numbers are brought to codes and its
+    /// `outer` sums to f32, which the products have to outweigh.
+    pub fn pays_in_integers(&self) -> bool {
+        self.inner * self.outer >= LEAST_GAIN * (self.inner + self.outer)
+    }
+
     /// Numbers in a row of activations.
     pub fn inner(&self) -> usize {
         self.inner
@@ -111,12 +150,13 @@ impl Linear {
         let weights = match &self.packed {
             Packed::Int8(codes) => codes.len(),
             Packed::F32(values) => 4 * values.len(),
+            Packed::Integer(packed) => packed.bytes(),
         };
         weights + 4 * (self.scales.len() + self.bias.len())
     }
 
     /// Rows of `a` (row-major `[rows, inner]`) to rows of `out` (`[rows, outer]`). `residual`, as long
-    /// as `out`, is added before the limits are applied. `buffer` is working memory.
+    /// as `out`, is added before the limits are applied.
     ///
     /// # Panics
     /// When a slice does not have the length that `rows` asks for.
@@ -126,23 +166,39 @@ impl Linear {
         rows: usize,
         residual: Option<&[f32]>,
         out: &mut [f32],
-        buffer: &mut Vec<f32>,
+        scratch: &mut Scratch,
     ) {
         assert_eq!(a.len(), rows * self.inner);
         assert_eq!(out.len(), rows * self.outer);
         assert!(residual.is_none_or(|r| r.len() == out.len()));
+        if let Packed::Integer(packed) = &self.packed {
+            let run = integer::Run {
+                packed,
+                inner: self.inner,
+                outer: self.outer,
+                scales: &self.scales,
+                bias: &self.bias,
+                clamp: self.clamp,
+                a,
+                residual,
+            };
+            return run.run(out, scratch);
+        }
         self.arch.dispatch(Run {
             linear: self,
             a,
             rows,
             residual,
             out,
-            buffer,
+            buffer: &mut scratch.panel,
         });
     }
 
-    /// The same in plain Rust, sums in f64.
+    /// The same in plain Rust, sums in f64; in integers, to the last bit what [`Linear::run`] gives.
     pub fn reference(&self, a: &[f32], rows: usize, residual: Option<&[f32]>, out: &mut [f32]) {
+        if let Packed::Integer(packed) = &self.packed {
+            return self.integer_reference(packed, a, residual, out);
+        }
         for row in 0..rows {
             for column in 0..self.outer {
                 let sum: f64 = (0..self.inner)
@@ -151,6 +207,7 @@ impl Linear {
                         let weight = match &self.packed {
                             Packed::Int8(codes) => f64::from(codes[at]),
                             Packed::F32(values) => f64::from(values[at]),
+                            Packed::Integer(_) => f64::NAN,
                         };
                         f64::from(a[row * self.inner + k]) * weight
                     })
@@ -160,6 +217,31 @@ impl Linear {
                     + self.bias[column]
                     + residual.map_or(0.0, |r| r[at]);
                 out[at] = self.clamp.apply(value);
+            }
+        }
+    }
+
+    fn integer_reference(
+        &self,
+        packed: &integer::Packed,
+        a: &[f32],
+        residual: Option<&[f32]>,
+        out: &mut [f32],
+    ) {
+        let mut codes = vec![0; self.inner];
+        let rows = a.chunks_exact(self.inner);
+        for (row, (a, out)) in rows.zip(out.chunks_exact_mut(self.outer)).enumerate() {
+            let scale = plain_quantise(a, &mut codes);
+            for (column, out) in out.iter_mut().enumerate() {
+                let products = codes.iter().enumerate();
+                let sum: i32 = products
+                    .map(|(k, &code)| {
+                        i32::from(code.cast_signed()) * i32::from(packed.code(k, column))
+                    })
+                    .sum();
+                let value = sum as f32 * scale * self.scales[column] + self.bias[column];
+                let residual = residual.map_or(0.0, |r| r[row * self.outer + column]);
+                *out = self.clamp.apply(value + residual);
             }
         }
     }
@@ -228,6 +310,9 @@ impl WithSimd for Run<'_> {
         }
     }
 }
+
+/// See [`Linear::pays_in_integers`]; by measurement on AVX-512 (docs/benchmarks.md, "Kernels").
+const LEAST_GAIN: usize = 17;
 
 /// Up to so many rows weights are brought to f32 in registers: a panel would be used too seldom to pay.
 const FEW_ROWS: usize = 128;
@@ -324,6 +409,8 @@ fn fill(packed: &Packed, inner: usize, group: usize, wide: usize, buffer: &mut V
                     to[part * GROUP..][..GROUP].copy_from_slice(from);
                 }
             }
+            // Has loops of its own.
+            Packed::Integer(_) => {}
         }
     }
 }

@@ -1,8 +1,9 @@
-//! The inner loops of the networks: matrix products with int8 weights and depthwise convolutions, on
-//! activations that are stored channels last (row-major `[positions, channels]`).
+//! The inner loops of the networks: matrix products with int8 weights, on activations in f32 or brought to int8 as
+//! well, and depthwise convolutions. They work on activations that are stored
+//! channels last (row-major `[positions, channels]`).
 //!
-//! The loops are written once, on [`pulp`], for AVX2, AVX-512
-//! and NEON; which one is chosen at run time. Each has a reference in plain Rust beside it ([`Linear::reference`],
+//! The loops in f32 are written once, on [`pulp`], for AVX2, AVX-512 and NEON; the integer tiles once for each
+//! ([`Dot`]). Which one is chosen at run time. Each has a reference in plain Rust beside it ([`Linear::reference`],
 //! [`Depthwise::reference`]) that tests compare with.
 
 // Several arrays share an index in these loops; one of them as an iterator reads no better.
@@ -10,14 +11,27 @@
 
 mod convnet;
 mod depthwise;
+mod dot;
+mod integer;
 mod linear;
 mod tiles;
 
 pub use convnet::{Convnet, Layer, Memory, Operation, Shape};
 pub use depthwise::{Depthwise, Geometry};
+pub use dot::Dot;
 pub use linear::{Linear, Weights};
 pub use pulp::Arch;
 use pulp::Simd;
+
+/// Working memory of products, to be used again.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// Some columns of weights in f32.
+    panel: Vec<f32>,
+    /// Rows of activations in int8, and a scale for each.
+    codes: Vec<u8>,
+    scales: Vec<f32>,
+}
 
 /// Whether this machine has vector instructions that the loops are written for. Where it has none, tract's
 /// own kernels are the better choice.

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::{PromptSpec, manifest::exactly};
+use crate::engine::Activations;
 
 /// The small language model and its tokenizer.
 #[derive(Debug, Clone, Deserialize)]
@@ -32,6 +33,8 @@ pub struct DecoderSpec {
     pub max_tokens: usize,
     /// Whether a caption's first letter is made a capital.
     pub capitalise: bool,
+    /// What its products are computed in, those of its prefix or its encoder as well. Default: "f32".
+    pub activations: Activations,
 }
 
 /// How the condition reaches a decoder.
@@ -90,6 +93,8 @@ struct Table {
     max_tokens: usize,
     #[serde(default)]
     capitalise: bool,
+    #[serde(default)]
+    activations: Activations,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -190,6 +195,7 @@ impl TryFrom<Table> for DecoderSpec {
             never_ids: table.never_ids,
             max_tokens: table.max_tokens,
             capitalise: table.capitalise,
+            activations: table.activations,
         })
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     datastore::{Datastore, FileBytes},
     decoder::{CausalDecoder, Decoder, EncoderDecoder, PrefixDecoder, Words},
     embedding::{ImageTower, TextTower},
-    engine::Engine,
+    engine::{Activations, Engine},
     realignment::Realignment,
 };
 
@@ -310,8 +310,9 @@ impl Pack {
             Views::One => String::new(),
             Views::Mirrored | Views::Crops => format!(" {}", views.name()),
         };
+        let activations = activations_suffix(t.activations);
         identity(&format!(
-            "{} {} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}{views}",
+            "{} {} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}{views}{activations}",
             self.sha256(&t.file),
             t.output,
             t.pooling,
@@ -328,8 +329,9 @@ impl Pack {
     /// What makes two text embeddings comparable: the network, the tokenizer and their settings.
     pub fn text_embedding_identity(&self) -> String {
         let t = &self.manifest.text_tower;
+        let activations = activations_suffix(t.activations);
         identity(&format!(
-            "{} {} {} {:?} {} {:?} {:?} {:?}",
+            "{} {} {} {:?} {} {:?} {:?} {:?}{activations}",
             self.sha256(&t.file),
             self.sha256(&t.tokenizer),
             t.output,
@@ -439,6 +441,14 @@ const MOST_BYTES: u64 = i32::MAX as u64;
 
 /// Two means that are no further apart are of the same captions: sums in another order.
 const SAME_MEAN: f32 = 1e-4;
+
+/// Embeddings of f32 activations are named as before there were others.
+fn activations_suffix(activations: Activations) -> &'static str {
+    match activations {
+        Activations::F32 => "",
+        Activations::Int8 => " int8",
+    }
+}
 
 /// Short enough to read in a message, long enough never to collide by chance.
 pub(super) fn identity(description: &str) -> String {

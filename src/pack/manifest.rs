@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
+use crate::engine::Activations;
+
 use super::{DecoderSpec, GenerationSpec, Phrases};
 
 /// The only manifest format that this version reads.
@@ -123,6 +125,9 @@ pub struct ImageTowerSpec {
     /// What of a frame the tower is shown. Default: "one".
     #[serde(default)]
     pub views: Views,
+    /// What its products are computed in. Default: "f32".
+    #[serde(default)]
+    pub activations: Activations,
 }
 
 fn default_pixels() -> String {
@@ -244,6 +249,9 @@ pub struct TextTowerSpec {
     /// Put before every caption ("a photo of "). Default: empty.
     #[serde(default)]
     pub prefix: String,
+    /// What its products are computed in. Default: "f32".
+    #[serde(default)]
+    pub activations: Activations,
 }
 
 fn default_input_ids() -> String {

@@ -14,9 +14,9 @@ use super::{
     filled,
     graph::{Graph, integer, integers},
     op::{Work, op},
-    values,
+    values, with_activations,
 };
-use crate::engine::{Element, InputSpec};
+use crate::engine::{Activations, Element, NetworkSpec};
 
 /// Fewer convolutions than this stay tract's: nothing would be gained.
 const LEAST_LAYERS: usize = 4;
@@ -35,10 +35,10 @@ thread_local! {
 /// Puts one [`Convolutions`] in the place of a chain.
 pub(super) fn fuse(
     graph: &mut Graph<'_>,
-    inputs: &[InputSpec],
+    spec: &NetworkSpec,
     ops: &mut Vec<(String, Box<dyn InferenceOp>)>,
 ) -> TractResult<()> {
-    let [input] = inputs else {
+    let [input] = spec.inputs.as_slice() else {
         return Ok(());
     };
     let &[Some(1), Some(channels), Some(rows), Some(columns)] = input.shape.as_slice() else {
@@ -57,6 +57,7 @@ pub(super) fn fuse(
         shapes: vec![start],
         layers: Vec::new(),
         taken: vec![false; graph.len()],
+        activations: spec.activations,
     };
     for index in 0..graph.len() {
         if chain.taken[index] {
@@ -80,7 +81,12 @@ pub(super) fn fuse(
     let [(exit, value)] = exits[..] else {
         return Ok(());
     };
-    if value != chain.layers.len() || value < LEAST_LAYERS {
+    // One layer alone gains by its integers, if it has any: the patches of a vision transformer.
+    let in_integers = chain.layers.iter().any(|layer| match &layer.operation {
+        Operation::Pointwise(linear) | Operation::Full(_, linear) => linear.is_in_integers(),
+        Operation::Depthwise(_) | Operation::Add(_) => false,
+    });
+    if value != chain.layers.len() || (value < LEAST_LAYERS && !in_integers) {
         return Ok(());
     }
     let exit = exit.clone();
@@ -104,6 +110,7 @@ struct Chain {
     layers: Vec<Layer>,
     /// Nodes that are part of it.
     taken: Vec<bool>,
+    activations: Activations,
 }
 
 impl Chain {
@@ -142,7 +149,7 @@ impl Chain {
             }
         }
         let shape = part.shape;
-        if let Some(operation) = part.operation(from.channels, clamp) {
+        if let Some(operation) = part.operation(from.channels, clamp, self.activations) {
             self.push(name, shape, &nodes, operation, input, other);
         }
         Ok(())
@@ -313,7 +320,7 @@ impl Part {
     }
 
     /// The layer; none when lengths do not fit.
-    fn operation(self, inputs: usize, clamp: Clamp) -> Option<Operation> {
+    fn operation(self, inputs: usize, clamp: Clamp, activations: Activations) -> Option<Operation> {
         let geometry = self.geometry;
         let [high, wide] = geometry.kernel;
         let (taps, outputs) = (high * wide, self.shape.channels);
@@ -344,6 +351,7 @@ impl Part {
                 Linear::new(Weights::F32(&floats), inner, outputs, &self.bias, clamp)?
             }
         };
+        let linear = with_activations(linear, activations);
         let alone = taps == 1
             && geometry.strides == [1, 1]
             && geometry.before == [0, 0]

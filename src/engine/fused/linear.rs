@@ -2,24 +2,25 @@
 
 use std::cell::RefCell;
 
-use crate::kernels::{Clamp, Linear, Weights};
+use crate::kernels::{Clamp, Linear, Scratch, Weights};
 use tract_onnx::tract_hir::internal::*;
 
 use super::{
-    filled,
+    Activations, filled,
     graph::{Graph, Quantised, integers},
     op::{Work, op},
-    values,
+    values, with_activations,
 };
 
 thread_local! {
-    /// Working memory of the products: some columns of weights in f32.
-    static PANEL: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    /// Working memory of the products.
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::default());
 }
 
 /// Puts [`Product`]s in the place of products with int8 weights.
 pub(super) fn fuse(
     graph: &mut Graph<'_>,
+    activations: Activations,
     ops: &mut Vec<(String, Box<dyn InferenceOp>)>,
 ) -> TractResult<()> {
     for index in 0..graph.len() {
@@ -47,6 +48,7 @@ pub(super) fn fuse(
         let Some(linear) = Linear::new(weights, inner, outer, &bias, Clamp::default()) else {
             continue;
         };
+        let linear = with_activations(linear, activations);
         if let Some(add) = spare {
             graph.remove(add);
         }
@@ -123,7 +125,7 @@ impl Work for Product {
         }
         let rows = a.len() / self.0.inner();
         filled(&shape, |out| {
-            PANEL.with_borrow_mut(|panel| self.0.run(a, rows, None, out, panel));
+            SCRATCH.with_borrow_mut(|scratch| self.0.run(a, rows, None, out, scratch));
             Ok(())
         })
     }

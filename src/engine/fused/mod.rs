@@ -8,7 +8,8 @@
 //! - rows gathered from an int8 table ([`rows`]),
 //! - a chain of convolutions from the graph's input on ([`convolutions`]).
 //!
-//! The numbers are those of the folded graph but for the order of sums. The loops are in
+//! The numbers are those of the folded graph but for the order of sums, unless the pack asks for activations in
+//! int8 ([`Activations`]). The loops are in
 //! [`crate::kernels`]; what tract wants to know of an op is in [`op`]. What does not fit any of these patterns stays tract's, and so does everything on a machine
 //! without vector instructions that the loops are written for.
 
@@ -18,10 +19,13 @@ mod linear;
 mod op;
 mod rows;
 
+use std::cell::RefCell;
+
 use tract_onnx::{pb::ModelProto, tract_hir::internal::*};
 
 use self::graph::Graph;
-use super::InputSpec;
+use super::{Activations, NetworkSpec};
+use crate::kernels::Linear;
 
 /// Ops of ours by the names of the nodes that stand for them.
 #[derive(Debug, Default)]
@@ -34,7 +38,7 @@ pub(super) struct Fused {
 ///
 /// # Errors
 /// When a weight can't be read.
-pub(super) fn fuse(model: &mut ModelProto, inputs: &[InputSpec]) -> TractResult<Fused> {
+pub(super) fn fuse(model: &mut ModelProto, spec: &NetworkSpec) -> TractResult<Fused> {
     let mut ops = Vec::new();
     let Some(proto) = model
         .graph
@@ -46,8 +50,8 @@ pub(super) fn fuse(model: &mut ModelProto, inputs: &[InputSpec]) -> TractResult<
     let Some(mut graph) = Graph::new(proto) else {
         return Ok(Fused::default());
     };
-    convolutions::fuse(&mut graph, inputs, &mut ops)?;
-    linear::fuse(&mut graph, &mut ops)?;
+    convolutions::fuse(&mut graph, spec, &mut ops)?;
+    linear::fuse(&mut graph, spec.activations, &mut ops)?;
     rows::fuse(&mut graph, &mut ops)?;
     graph.finish();
     Ok(Fused { ops })
@@ -64,17 +68,37 @@ impl Fused {
     }
 }
 
+/// A product on the kind of activations that the pack asks for, where it gains by that.
+fn with_activations(linear: Linear, activations: Activations) -> Linear {
+    match activations {
+        Activations::Int8 if linear.pays_in_integers() => linear.in_integers(),
+        _ => linear,
+    }
+}
+
 /// The values of a plain tensor.
 fn values<T: Datum>(tensor: &Tensor) -> TractResult<&[T]> {
     tensor.try_as_plain_ram()?.as_slice::<T>()
 }
 
-/// Runs `work` on a fresh tensor.
+thread_local! {
+    /// Where results are made: a fresh tensor would have to be filled with zeros first, and its pages brought in.
+    static RESULT: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A tensor of what `work` makes; the slice that it gets has old numbers in it.
 fn filled(
     shape: &[usize],
     work: impl FnOnce(&mut [f32]) -> TractResult<()>,
 ) -> TractResult<TVec<TValue>> {
-    let mut tensor = Tensor::zero::<f32>(shape)?;
-    work(tensor.try_as_plain_ram_mut()?.as_slice_mut::<f32>()?)?;
-    Ok(tvec!(tensor.into_tvalue()))
+    let count = shape.iter().product();
+    RESULT.with_borrow_mut(|result| {
+        if result.len() < count {
+            result.resize(count, 0.0);
+        }
+        work(&mut result[..count])?;
+        Ok(tvec!(
+            Tensor::from_shape(shape, &result[..count])?.into_tvalue()
+        ))
+    })
 }
