@@ -103,7 +103,11 @@ pub mod decoder {
     }
 }
 
+#[path = "../../src/engine"]
 pub mod engine {
+    mod activations;
+    pub use activations::Activations;
+
     /// Stands in for the engine's error: nothing here runs a network.
     #[derive(Debug, thiserror::Error)]
     #[error("no engine")]

@@ -1,13 +1,15 @@
 //! Runs the networks of a pack. Everything else sees two small traits, so the chain can be tested
 //! with fakes and the inference library lives in one module ([`tract`]).
 
+mod activations;
 mod fused;
 mod graph_checks;
 pub mod tract;
 
+pub use activations::Activations;
+
 use std::io::Read;
 
-use serde::Deserialize;
 use thiserror::Error;
 
 /// The element type and values of an input.
@@ -56,17 +58,6 @@ pub struct InputSpec {
     /// Its shape; `None` is a dimension that varies from run to run, as the graph names it: inputs
     /// that share a name there have to agree in a run.
     pub shape: Vec<Option<usize>>,
-}
-
-/// The numbers that the large products of a network are computed in. It changes results a little, so the pack says it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Activations {
-    /// As the graph has them.
-    #[default]
-    F32,
-    /// Where weights are int8 and it pays, activations are brought to int8 as well, each row with a scale of its own.
-    Int8,
 }
 
 /// What the pack says of a network.
