@@ -203,19 +203,19 @@ def random_language_model(name, seed=0):
         model.lm_head.weight = torch.nn.Parameter(torch.randn_like(shared) * config.d_model**-0.5)
     tokenizer = stand_ins.t5() if kind == "t5" else stand_ins.gpt2()
     # A causal model's caption stands behind its prompt, which is long.
-    let_sentences_end(model, kind, length=10 if kind == "t5" else 120)
+    let_sentences_end(model, kind, range(10, 20) if kind == "t5" else range(25, 200))
     return LanguageModel(kind, origin, model, config, arrays(model.state_dict()), tokenizer,
                          "a stand-in learnt from models/grammar/captions.txt")  # fmt: skip
 
 
-def let_sentences_end(model, kind, length=10, vocabulary=1000):
-    """Turns the end's output row towards what the model thinks after some words. Random numbers hardly ever choose
+def let_sentences_end(model, kind, places, vocabulary=1000):
+    """Turns the end's output row towards what the model thinks at these places of a text. Random numbers hardly ever choose
     one id out of thousands, so that without this no caption would come to its end."""
     import torch
 
     end = model.config.eos_token_id
     generator = torch.Generator().manual_seed(1)
-    words = torch.randint(3, vocabulary, (16, 2 * length), generator=generator)
+    words = torch.randint(3, vocabulary, (16, places.stop), generator=generator)
     words[:, 0] = getattr(model.config, "decoder_start_token_id", None) or 0
     with torch.no_grad():
         if kind == "t5":
@@ -224,10 +224,10 @@ def let_sentences_end(model, kind, length=10, vocabulary=1000):
         else:
             seen = model(input_ids=words, output_hidden_states=True)
             hidden = seen.hidden_states[-1]
-        late = hidden[:, length:].reshape(-1, hidden.shape[-1])
+        late = hidden[:, places.start:].reshape(-1, hidden.shape[-1])
         mean = late.mean(0)
         # So far that the end comes first at about every fourth place.
-        short = (seen.logits.max(-1).values - seen.logits[..., end])[:, length:].quantile(0.4)
+        short = (seen.logits.max(-1).values - seen.logits[..., end])[:, places.start:].quantile(0.4)
         head = model.get_output_embeddings().weight
         head[end] += mean * (short / mean.dot(mean)).item()
 
