@@ -68,11 +68,7 @@ fn activations_are_f32_or_int8_and_are_a_part_of_what_an_embedding_is() {
             &format!("{header}activations = \"int4\"\n"),
         );
         let message = refusal(pack.path());
-        // A decoder's keys are read as a table of their own, so the path ends before the key.
-        let field = match section {
-            "decoder" => section.to_owned(),
-            _ => format!("{section}.activations"),
-        };
+        let field = format!("{section}.activations");
         for part in [field.as_str(), "int4", "`f32` or `int8`"] {
             assert!(message.contains(part), "{part}: {message}");
         }

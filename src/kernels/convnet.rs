@@ -98,7 +98,7 @@ pub struct Memory {
     slots: Vec<Vec<f32>>,
     wide: Vec<f32>,
     filtered: Vec<f32>,
-    panel: Scratch,
+    scratch: Scratch,
 }
 
 impl Convnet {
@@ -211,7 +211,10 @@ impl Convnet {
 
     fn one(&self, index: usize, result: &mut [f32], memory: &mut Memory) {
         let Memory {
-            slots, wide, panel, ..
+            slots,
+            wide,
+            scratch,
+            ..
         } = memory;
         let layer = &self.layers[index];
         let (from, to) = (self.shapes[layer.input], self.shapes[index + 1]);
@@ -219,7 +222,7 @@ impl Convnet {
         let other = layer.other.map(|other| slots[self.slots[other]].as_slice());
         match &layer.operation {
             Operation::Pointwise(linear) => {
-                linear.run(input, to.rows * to.columns, other, result, panel);
+                linear.run(input, to.rows * to.columns, other, result, scratch);
             }
             Operation::Full(geometry, linear) => {
                 // Short rows together: all weights are read once for each batch.
@@ -233,7 +236,7 @@ impl Convnet {
                     }
                     let at = index * batch * to.row();
                     let other = other.map(|other| &other[at..][..out.len()]);
-                    linear.run(&wide[..rows * row], rows * to.columns, other, out, panel);
+                    linear.run(&wide[..rows * row], rows * to.columns, other, out, scratch);
                 }
             }
             Operation::Depthwise(depthwise) => depthwise.run(input, 0, 0..to.rows, result),
@@ -251,7 +254,7 @@ impl Convnet {
             slots,
             wide,
             filtered,
-            panel,
+            scratch,
         } = memory;
         let (middle, narrow) = (&self.layers[filter], &self.layers[filter + 1]);
         let (Operation::Depthwise(depthwise), Operation::Pointwise(narrowing)) =
@@ -312,7 +315,7 @@ impl Convnet {
                         count * from.columns,
                         None,
                         &mut wide[kept * length..(kept + count) * length],
-                        panel,
+                        scratch,
                     );
                     held = start - kept..start + count;
                     &wide[..held.len() * length]
@@ -326,7 +329,7 @@ impl Convnet {
                 rows.len() * to.columns,
                 other.map(|other| &other[range.clone()]),
                 &mut result[range],
-                panel,
+                scratch,
             );
         }
     }
