@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use captiond::kernels::{
-    Clamp, Convnet, Depthwise, Dot, Geometry, Layer, Linear, Memory, Operation, Scratch, Shape,
-    Weights, instruction_sets,
+    Activation, Attention, Clamp, Convnet, Depthwise, Dot, Geometry, Heads, Layer, Linear, Mask,
+    Memory, Norm, Operation, Positions, Scratch, Shape, Weights, instruction_sets,
 };
 use captiond::{
     embedding::{ImageTower, TextTower},
@@ -153,6 +153,161 @@ fn long_integer_products_do_not_overflow() {
     }
 }
 
+/// With and without a cache and a mask; for one query, where nothing is put in another order, and for many.
+#[test]
+fn attention_equals_the_reference() {
+    let mut scratch = Scratch::default();
+    for (heads, depth) in [(1, 1), (2, 8), (3, 21), (4, 64)] {
+        let width = heads * depth;
+        for (kept, rows) in [(0, 1), (7, 1), (30, 1), (5, 4), (0, 5), (3, 17), (0, 50)] {
+            let (sequences, count) = (2, kept + rows);
+            // Queries, keys and values side by side in each row; the cache is head by head.
+            let new = noise(sequences * rows * 3 * width, 12);
+            let cache = noise(sequences * 2 * kept * width, 13);
+            let mask = noise(heads * rows * count, 14);
+            let side_by_side = |part: usize| Heads {
+                values: &new,
+                first: part * width,
+                sequence: rows * 3 * width,
+                head: depth,
+                row: 3 * width,
+            };
+            let in_cache = |entry: usize| Heads {
+                values: &cache,
+                first: entry * kept * width,
+                sequence: 2 * kept * width,
+                head: kept * depth,
+                row: depth,
+            };
+            let for_each_head = Mask {
+                values: &mask,
+                steps: [0, rows * count, count],
+            };
+            for mask in [None, Some(for_each_head)] {
+                for arch in instruction_sets() {
+                    let attention = Attention {
+                        arch,
+                        sequences,
+                        heads,
+                        depth,
+                        scale: 0.7,
+                        queries: side_by_side(0),
+                        rows,
+                        positions: [
+                            Positions {
+                                keys: in_cache(0),
+                                values: in_cache(1),
+                                count: kept,
+                            },
+                            Positions {
+                                keys: side_by_side(1),
+                                values: side_by_side(2),
+                                count: rows,
+                            },
+                        ],
+                        mask,
+                    };
+                    let mut expected = vec![f32::NAN; sequences * rows * width];
+                    attention.reference(&mut expected);
+                    let mut found = vec![f32::NAN; expected.len()];
+                    attention.run(&mut found, &mut scratch);
+                    assert_close(&found, &expected, 1.0);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_hidden_is_not_attended_to_and_a_row_that_sees_nothing_stays_a_number() {
+    let values = noise(6 * 16, 15);
+    let rows = Heads {
+        values: &values,
+        first: 0,
+        sequence: 0,
+        head: 0,
+        row: 16,
+    };
+    let positions = |count| Positions {
+        keys: rows,
+        values: rows,
+        count,
+    };
+    let hidden: Vec<f32> = (0..6).map(|at| f32::from(at > 1) * -1e9).collect();
+    let run = |positions, mask: &[f32]| {
+        let attention = Attention {
+            arch: instruction_sets()[0],
+            sequences: 1,
+            heads: 1,
+            depth: 16,
+            scale: 0.25,
+            queries: rows,
+            rows: 6,
+            positions,
+            mask: Some(Mask {
+                values: mask,
+                steps: [0; 3],
+            }),
+        };
+        let mut out = vec![f32::NAN; 6 * 16];
+        attention.run(&mut out, &mut Scratch::default());
+        out
+    };
+    let seen = run([positions(2), positions(0)], &[0.0; 2]);
+    assert_close(&run([positions(6), positions(0)], &hidden), &seen, 0.1);
+    let nothing = run([positions(6), positions(0)], &[-1e9; 6]);
+    assert!(nothing.iter().all(|value| value.abs() < 1.0), "{nothing:?}");
+}
+
+#[test]
+fn norms_equal_the_reference() {
+    for width in [1, 5, 16, 100, 384] {
+        let from: Vec<f32> = noise(7 * width, 16).iter().map(|x| x * 3.0 + 0.5).collect();
+        for shift in [noise(width, 17), Vec::new()] {
+            let norm = Norm::new(noise(width, 18), shift, 1e-5).unwrap();
+            let mut expected = vec![f32::NAN; from.len()];
+            norm.reference(&from, &mut expected);
+            for arch in instruction_sets() {
+                let mut found = vec![f32::NAN; from.len()];
+                norm.run(arch, &from, &mut found);
+                assert_close(&found, &expected, 2.0);
+            }
+        }
+    }
+    assert!(Norm::new(Vec::new(), Vec::new(), 0.0).is_none());
+    assert!(Norm::new(vec![1.0; 3], vec![1.0; 2], 0.0).is_none());
+}
+
+#[test]
+fn activation_functions_equal_the_reference() {
+    let numbers: Vec<f32> = (-4000..=4000).map(|i| i as f32 / 200.0).collect();
+    for activation in [
+        Activation::Gelu,
+        Activation::TanhGelu,
+        Activation::Sigmoid(1.702),
+        Activation::Sigmoid(1.0),
+    ] {
+        let expected: Vec<f32> = numbers
+            .iter()
+            .map(|&x| activation.reference(f64::from(x)) as f32)
+            .collect();
+        for arch in instruction_sets() {
+            let mut found = numbers.clone();
+            activation.run(arch, &mut found);
+            assert_close(&found, &expected, 0.5);
+            let mut odd = [f32::NAN, -1e30, 0.0];
+            activation.run(arch, &mut odd);
+            assert!(
+                odd[0].is_nan() && odd[1].abs() < 1e-5 && odd[2] == 0.0,
+                "{odd:?}"
+            );
+        }
+    }
+    // Known to all digits: Abramowitz and Stegun, table 7.1, erf 1.
+    let gelu = Activation::Gelu.reference(2f64.sqrt());
+    assert!((gelu - 2f64.sqrt() / 2.0 * 1.842_700_792_949_7).abs() < 1e-12);
+}
+
 #[test]
 fn depthwise_convolutions_equal_the_reference() {
     for kernel in [1, 3, 5, 7] {
@@ -296,13 +451,15 @@ fn least_cosine(embed: impl Fn(&dyn Engine) -> Vec<Vec<f32>>) -> f32 {
 }
 
 #[test]
-fn the_default_towers_say_what_tract_says() {
+fn the_default_towers_say_in_f32_what_tract_says() {
     if !captiond::kernels::is_vectorised() {
         eprintln!("##### SKIPPED: no vector instructions, so tract runs everything #####");
         return;
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let pack = Pack::open(&root.join("models/default")).unwrap();
+    let mut pack = Pack::open(&root.join("models/default")).unwrap();
+    pack.manifest.image_tower.activations = Activations::F32;
+    pack.manifest.text_tower.activations = Activations::F32;
     let images = least_cosine(|engine| {
         let mut tower: ImageTower = pack.image_tower(engine).unwrap();
         let samples = ["brown_dog_on_the_grass.jpg", "beach_at_sunset.jpg"];

@@ -1,5 +1,5 @@
 //! The inner loops of the networks: matrix products with int8 weights, on activations in f32 or brought to int8 as
-//! well, and depthwise convolutions. They work on activations that are stored
+//! well, depthwise convolutions, attention, norms, and activation functions. They work on activations that are stored
 //! channels last (row-major `[positions, channels]`).
 //!
 //! The loops in f32 are written once, on [`pulp`], for AVX2, AVX-512 and NEON; the integer tiles once for each
@@ -9,21 +9,28 @@
 // Several arrays share an index in these loops; one of them as an iterator reads no better.
 #![allow(clippy::needless_range_loop)]
 
+mod activation;
+mod attention;
 mod convnet;
 mod depthwise;
 mod dot;
+mod exp;
 mod integer;
 mod linear;
+mod norm;
 mod tiles;
 
+pub use activation::Activation;
+pub use attention::{Attention, Heads, Mask, Positions};
 pub use convnet::{Convnet, Layer, Memory, Operation, Shape};
 pub use depthwise::{Depthwise, Geometry};
 pub use dot::Dot;
 pub use linear::{Linear, Weights};
+pub use norm::Norm;
 pub use pulp::Arch;
 use pulp::Simd;
 
-/// Working memory of products, to be used again.
+/// Working memory of products and attention, to be used again.
 #[derive(Debug, Default)]
 pub struct Scratch {
     /// Some columns of weights in f32.
@@ -31,6 +38,9 @@ pub struct Scratch {
     /// Rows of activations in int8, and a scale for each.
     codes: Vec<u8>,
     scales: Vec<f32>,
+    /// A head's queries, and what they give to each position.
+    queries: Vec<f32>,
+    scores: Vec<f32>,
 }
 
 /// Whether this machine has vector instructions that the loops are written for. Where it has none, tract's
@@ -102,4 +112,15 @@ fn store<S: Simd>(simd: S, to: &mut [f32], value: S::f32s) {
     } else {
         simd.partial_store_f32s(to, value);
     }
+}
+
+/// Sum of a row.
+#[inline(always)]
+fn sum<S: Simd>(simd: S, row: &[f32]) -> f32 {
+    let (vectors, rest) = S::as_simd_f32s(row);
+    let mut sum = simd.splat_f32s(0.0);
+    for &vector in vectors {
+        sum = simd.add_f32s(sum, vector);
+    }
+    simd.reduce_sum_f32s(sum) + rest.iter().sum::<f32>()
 }

@@ -385,7 +385,8 @@ struct Convolutions(Convnet);
 impl Work for Convolutions {
     const NAME: &'static str = "captiond.Convolutions";
 
-    fn output_shape(&self, input: &[TDim]) -> TractResult<TVec<TDim>> {
+    fn output_shape(&self, inputs: &[&[TDim]]) -> TractResult<TVec<TDim>> {
+        let input = inputs[0];
         let dims = |shape| -> TVec<TDim> { sides(shape).iter().map(|d| d.to_dim()).collect() };
         let expected = dims(self.0.input());
         ensure!(
@@ -395,7 +396,8 @@ impl Work for Convolutions {
         Ok(dims(self.0.output()))
     }
 
-    fn run(&self, input: &Tensor) -> TractResult<TVec<TValue>> {
+    fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
+        let input = &inputs[0];
         let (expected, found) = (sides(self.0.input()), input.shape());
         ensure!(
             found == &*expected,

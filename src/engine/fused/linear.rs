@@ -1,12 +1,12 @@
-//! MatMul with int8 weights, and the Add of a bias behind it.
+//! MatMul with int8 weights, the Add of a bias behind it, and the activation function behind that.
 
 use std::cell::RefCell;
 
-use crate::kernels::{Clamp, Linear, Scratch, Weights};
+use crate::kernels::{Activation, Arch, Clamp, Linear, Scratch, Weights};
 use tract_onnx::tract_hir::internal::*;
 
 use super::{
-    Activations, filled,
+    Activations, activation, filled,
     graph::{Graph, Quantised, integers},
     op::{Work, op},
     values, with_activations,
@@ -52,9 +52,15 @@ pub(super) fn fuse(
         if let Some(add) = spare {
             graph.remove(add);
         }
+        let then = activation::behind(graph, &output)?;
+        if let Some((last, _)) = then {
+            output.clone_from(&graph.node(last).output[0]);
+            graph.remove(last);
+        }
         let name = format!("captiond.product.{index}");
         graph.replace(index, &name, vec![input], &output);
-        ops.push((name, op(Product(linear))));
+        let then = then.map(|(_, activation)| activation);
+        ops.push((name, op(Product { linear, then })));
     }
     Ok(())
 }
@@ -93,39 +99,46 @@ fn matrix(graph: &Graph<'_>, name: &str) -> TractResult<Option<(Vec<i8>, Vec<f32
     })
 }
 
-/// `x W + bias` over the last axis of x.
+/// `x W + bias` over the last axis of x, and a function of the result.
 #[derive(Debug)]
-struct Product(Linear);
+struct Product {
+    linear: Linear,
+    then: Option<Activation>,
+}
 
 impl Work for Product {
     const NAME: &'static str = "captiond.Product";
 
-    fn output_shape(&self, input: &[TDim]) -> TractResult<TVec<TDim>> {
-        let mut shape: TVec<TDim> = input.into();
+    fn output_shape(&self, inputs: &[&[TDim]]) -> TractResult<TVec<TDim>> {
+        let mut shape: TVec<TDim> = inputs[0].into();
         let Some(last) = shape.last_mut() else {
             bail!("a product needs an axis");
         };
         if let Ok(found) = last.to_usize() {
-            let expected = self.0.inner();
+            let expected = self.linear.inner();
             ensure!(
                 found == expected,
                 "expected rows of {expected}, found {found}"
             );
         }
-        *last = self.0.outer().to_dim();
+        *last = self.linear.outer().to_dim();
         Ok(shape)
     }
 
-    fn run(&self, input: &Tensor) -> TractResult<TVec<TValue>> {
+    fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
+        let input = &inputs[0];
         let a = values::<f32>(input)?;
         let mut shape: TVec<usize> = input.shape().into();
         match shape.last_mut() {
-            Some(last) if *last == self.0.inner() => *last = self.0.outer(),
-            _ => bail!("expected rows of {}, found {shape:?}", self.0.inner()),
+            Some(last) if *last == self.linear.inner() => *last = self.linear.outer(),
+            _ => bail!("expected rows of {}, found {shape:?}", self.linear.inner()),
         }
-        let rows = a.len() / self.0.inner();
+        let rows = a.len() / self.linear.inner();
         filled(&shape, |out| {
-            SCRATCH.with_borrow_mut(|scratch| self.0.run(a, rows, None, out, scratch));
+            SCRATCH.with_borrow_mut(|scratch| self.linear.run(a, rows, None, out, scratch));
+            if let Some(activation) = self.then {
+                activation.run(Arch::new(), out);
+            }
             Ok(())
         })
     }

@@ -4,7 +4,9 @@
 //! times the memory, and the convolutions run at a third of onnxruntime's speed (docs/benchmarks.md, "Kernels").
 //! [`fuse`] looks for such parts in the ONNX graph and puts one node in the place of each:
 //!
-//! - a matrix product with int8 weights, with its bias ([`linear`]),
+//! - a matrix product with int8 weights, with its bias and the activation function behind it ([`linear`], [`activation`]),
+//! - norms of rows ([`norm`]),
+//! - attention of several heads, and the keys and values that a decoder keeps ([`attention`]),
 //! - rows gathered from an int8 table ([`rows`]),
 //! - a chain of convolutions from the graph's input on ([`convolutions`]).
 //!
@@ -13,9 +15,12 @@
 //! [`crate::kernels`]; what tract wants to know of an op is in [`op`]. What does not fit any of these patterns stays tract's, and so does everything on a machine
 //! without vector instructions that the loops are written for.
 
+mod activation;
+mod attention;
 mod convolutions;
 mod graph;
 mod linear;
+mod norm;
 mod op;
 mod rows;
 
@@ -50,6 +55,8 @@ pub(super) fn fuse(model: &mut ModelProto, spec: &NetworkSpec) -> TractResult<Fu
     let Some(mut graph) = Graph::new(proto) else {
         return Ok(Fused::default());
     };
+    attention::fuse(&mut graph, &mut ops)?;
+    norm::fuse(&mut graph, &mut ops)?;
     convolutions::fuse(&mut graph, spec, &mut ops)?;
     linear::fuse(&mut graph, spec.activations, &mut ops)?;
     rows::fuse(&mut graph, &mut ops)?;
@@ -101,4 +108,60 @@ fn filled(
             Tensor::from_shape(shape, &result[..count])?.into_tvalue()
         ))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, fs::File, path::Path};
+
+    use tract_onnx::prelude::Framework as _;
+
+    use super::{NetworkSpec, fuse};
+    use crate::engine::Activations;
+
+    /// How many ops of each kind a graph of the default pack gets, and how many nodes it has then.
+    fn fused(file: &str) -> (BTreeMap<String, usize>, usize) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/default");
+        let mut reader = File::open(folder.join(file)).unwrap();
+        let mut proto = tract_onnx::onnx()
+            .proto_model_for_read(&mut reader)
+            .unwrap();
+        let spec = NetworkSpec {
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            activations: Activations::F32,
+        };
+        let ops = fuse(&mut proto, &spec).unwrap().ops;
+        let mut kinds = BTreeMap::new();
+        for (name, _) in ops {
+            let kind = name.split('.').nth(1).unwrap().to_owned();
+            *kinds.entry(kind).or_default() += 1;
+        }
+        (kinds, proto.graph.unwrap().node.len())
+    }
+
+    #[test]
+    fn what_a_transformer_is_made_of_is_ours() {
+        if !crate::kernels::is_vectorised() {
+            eprintln!("##### SKIPPED: no vector instructions, so nothing is fused #####");
+            return;
+        }
+        let kinds = |list: &[(&str, usize)]| -> BTreeMap<String, usize> {
+            list.iter().map(|&(kind, n)| (kind.to_owned(), n)).collect()
+        };
+        // Six layers, and a norm behind the words.
+        let (text, nodes) = fused("text.onnx");
+        assert_eq!(
+            text,
+            kinds(&[("attention", 6), ("norm", 13), ("product", 36)])
+        );
+        assert!(nodes < 80, "{nodes}");
+        // Three layers, a last norm, the words; the cache counts as an attention.
+        let (decoder, nodes) = fused("decoder.onnx");
+        assert_eq!(
+            decoder,
+            kinds(&[("attention", 4), ("norm", 7), ("product", 13), ("rows", 1)])
+        );
+        assert!(nodes < 50, "{nodes}");
+    }
 }

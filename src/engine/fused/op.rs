@@ -4,25 +4,30 @@ use std::{fmt::Debug, sync::Arc};
 
 use tract_onnx::tract_hir::internal::*;
 
-/// An op with one input and one output of f32.
+/// An op with one output of f32.
 pub(super) trait Work: Debug + Send + Sync + 'static {
     /// For tract's messages.
     const NAME: &'static str;
 
-    /// The type that the input has to have; `None` where [`Work::run`] takes several.
+    /// The type that the inputs have to have; `None` where [`Work::run`] takes several.
     const READS: Option<DatumType> = Some(DatumType::F32);
 
-    /// The output's shape for an input's.
+    /// How many inputs it has.
+    fn inputs(&self) -> usize {
+        1
+    }
+
+    /// The output's shape for those of the inputs, of which there are [`Work::inputs`].
     ///
     /// # Errors
-    /// When no input can have that shape.
-    fn output_shape(&self, input: &[TDim]) -> TractResult<TVec<TDim>>;
+    /// When no inputs can have these shapes.
+    fn output_shape(&self, inputs: &[&[TDim]]) -> TractResult<TVec<TDim>>;
 
     /// The output.
     ///
     /// # Errors
-    /// When the input is not what was promised.
-    fn run(&self, input: &Tensor) -> TractResult<TVec<TValue>>;
+    /// When the inputs are not what was promised.
+    fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>>;
 }
 
 /// Some work as tract's op; clones share it.
@@ -59,14 +64,17 @@ impl<W: Work> Expansion for Ours<W> {
         inputs: &'p [TensorProxy],
         outputs: &'p [TensorProxy],
     ) -> InferenceResult {
-        check_input_arity(inputs, 1)?;
+        check_input_arity(inputs, self.0.inputs())?;
         check_output_arity(outputs, 1)?;
         if let Some(reads) = W::READS {
-            s.equals(&inputs[0].datum_type, reads)?;
+            for input in inputs {
+                s.equals(&input.datum_type, reads)?;
+            }
         }
         s.equals(&outputs[0].datum_type, f32::datum_type())?;
-        s.given(&inputs[0].shape, move |s, shape| {
-            s.equals(&outputs[0].shape, self.0.output_shape(&shape)?)
+        s.given_all(inputs.iter().map(|input| &input.shape), move |s, shapes| {
+            let shapes: TVec<&[TDim]> = shapes.iter().map(|shape| shape.as_slice()).collect();
+            s.equals(&outputs[0].shape, self.0.output_shape(&shapes)?)
         })
     }
 
@@ -92,14 +100,15 @@ impl<W: Work> EvalOp for Ours<W> {
     op_out_of_plan!();
 
     fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let input = args_1!(inputs);
-        self.0.run(&input)
+        self.0.run(&inputs)
     }
 }
 
 impl<W: Work> TypedOp for Ours<W> {
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let shape = self.0.output_shape(&inputs[0].shape.to_tvec())?;
+        let shapes: TVec<TVec<TDim>> = inputs.iter().map(|fact| fact.shape.to_tvec()).collect();
+        let shapes: TVec<&[TDim]> = shapes.iter().map(|shape| shape.as_slice()).collect();
+        let shape = self.0.output_shape(&shapes)?;
         Ok(tvec!(f32::fact(shape)))
     }
 

@@ -59,13 +59,14 @@ impl Work for Table {
     const NAME: &'static str = "captiond.Rows";
     const READS: Option<DatumType> = None;
 
-    fn output_shape(&self, input: &[TDim]) -> TractResult<TVec<TDim>> {
-        let mut shape: TVec<TDim> = input.into();
+    fn output_shape(&self, inputs: &[&[TDim]]) -> TractResult<TVec<TDim>> {
+        let mut shape: TVec<TDim> = inputs[0].into();
         shape.push(self.width.to_dim());
         Ok(shape)
     }
 
-    fn run(&self, input: &Tensor) -> TractResult<TVec<TValue>> {
+    fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
+        let input = &inputs[0];
         let ids = input.cast_to::<i64>()?;
         let ids = values::<i64>(&ids)?;
         let mut shape: TVec<usize> = input.shape().into();
