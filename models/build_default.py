@@ -56,6 +56,8 @@ interpolation = "bicubic"
 mean = [0.4980392, 0.4980392, 0.4980392]
 std = [0.5019608, 0.5019608, 0.5019608]
 channels = "rgb"
+# Products in integers, in both towers and the decoder: what it costs is in docs/benchmarks.md ("Captions").
+activations = "int8"
 
 [text_tower]
 file = "text.onnx"
@@ -65,6 +67,7 @@ output = "hidden"
 pooling = "mean"
 dimension = 384
 max_length = 128
+activations = "int8"
 
 [caption]
 candidates = 50

@@ -57,48 +57,45 @@ fn refusal(pack: &Path) -> String {
     }
 }
 
+/// Says other activations in a section of the manifest, where the default pack says int8; or none.
+fn set_activations(pack: &Path, section: &str, activations: Option<&str>) {
+    let manifest = fs::read_to_string(pack.join("pack.toml")).unwrap();
+    let start = manifest.find(&format!("[{section}]\n")).unwrap();
+    let (before, rest) = manifest.split_at(start);
+    let line = activations.map_or_else(String::new, |a| format!("activations = \"{a}\"\n"));
+    assert!(rest.contains("activations = \"int8\"\n"), "{section}");
+    let rest = rest.replacen("activations = \"int8\"\n", &line, 1);
+    fs::write(pack.join("pack.toml"), [before, &rest].concat()).unwrap();
+}
+
 #[test]
 fn activations_are_f32_or_int8_and_are_a_part_of_what_an_embedding_is() {
     for section in ["image_tower", "text_tower", "decoder"] {
         let pack = copy();
-        let header = format!("[{section}]\n");
-        edit(
-            pack.path(),
-            &header,
-            &format!("{header}activations = \"int4\"\n"),
-        );
+        set_activations(pack.path(), section, Some("int4"));
         let message = refusal(pack.path());
         let field = format!("{section}.activations");
         for part in [field.as_str(), "int4", "`f32` or `int8`"] {
             assert!(message.contains(part), "{part}: {message}");
         }
     }
-    let (pack, plain) = (copy(), copy());
-    let header = "[image_tower]\n";
-    edit(
-        pack.path(),
-        header,
-        &format!("{header}activations = \"int8\"\n"),
-    );
-    edit(
-        plain.path(),
-        header,
-        &format!("{header}activations = \"f32\"\n"),
-    );
-    assert!(refusal(pack.path()).contains("image_embedding"));
-    let [pack, plain, default] =
-        [pack.path(), plain.path(), &default_pack()].map(|path| Pack::open(path).unwrap());
+    let (plain, silent) = (copy(), copy());
+    set_activations(plain.path(), "image_tower", Some("f32"));
+    set_activations(silent.path(), "image_tower", None);
+    assert!(refusal(plain.path()).contains("image_embedding"));
+    let [plain, silent, default] =
+        [plain.path(), silent.path(), &default_pack()].map(|path| Pack::open(path).unwrap());
     assert_ne!(
-        pack.image_embedding_identity(),
+        plain.image_embedding_identity(),
         default.image_embedding_identity()
     );
     assert_eq!(
-        pack.text_embedding_identity(),
+        plain.text_embedding_identity(),
         default.text_embedding_identity()
     );
     assert_eq!(
         plain.image_embedding_identity(),
-        default.image_embedding_identity()
+        silent.image_embedding_identity()
     );
 }
 

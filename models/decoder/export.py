@@ -165,6 +165,7 @@ end_id = {end}
 never_ids = [{pad}]
 max_tokens = {most_tokens}
 capitalise = true
+activations = "int8"
 """
 PROVENANCE = "trained by models/train_decoder.py on Flickr8k's training split and COCO captions (models/decoder/runs)"
 
