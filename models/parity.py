@@ -230,7 +230,7 @@ def main():
     compare("image embedding, activations in int8 as the pack has them, against f32", shipped["images"], ours["images"], 0.9995)
     compare("text embedding, likewise", shipped["captions"], ours["captions"], 0.997)
     same = np.mean([a == b for a, b in zip(said_as_shipped, said)])
-    report("greedy captions, likewise", f"{same:.3f} equal", ">= SAME", same >= SAME)
+    report("greedy captions, likewise", f"{same:.3f} equal", ">= 0.85", same >= 0.85)
 
     print(f"{len(images)} pictures and captions of Flickr8k dev\n\n| what | found | bar |\n|---|---|---|")
     print("\n".join(rows))
