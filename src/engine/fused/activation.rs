@@ -2,7 +2,7 @@
 
 use tract_onnx::{pb::NodeProto, tract_hir::internal::*};
 
-use super::{graph::Graph, values};
+use super::graph::Graph;
 use crate::kernels::Activation;
 
 /// The function that all readers of a value are parts of, and the node that makes its result.
@@ -15,7 +15,7 @@ pub(super) fn behind(graph: &Graph<'_>, name: &str) -> TractResult<Option<(usize
         // x times a gate of x: the product is the last node.
         let last = match node.op_type.as_str() {
             "Mul" if a == name && graph.maker(b, "Sigmoid").is_some() => Some(reader),
-            "Mul" if single(graph, b)? == Some(0.5) => graph.only_reader(&node.output[0]),
+            "Mul" if graph.single(b)? == Some(0.5) => graph.only_reader(&node.output[0]),
             _ => None,
         };
         let Some(last) = last.filter(|&last| graph.node(last).op_type == "Mul") else {
@@ -55,7 +55,7 @@ fn function(
     let [bent, one] = gate.input.as_slice() else {
         return Ok(None);
     };
-    if single(graph, one)? != Some(1.0) {
+    if graph.single(one)? != Some(1.0) {
         return Ok(None);
     }
     if let Some(erf) = graph.maker(bent, "Erf") {
@@ -76,7 +76,9 @@ fn function(
         return Ok(None);
     };
     let fits = linear == x
-        && single(graph, root)?.is_some_and(|root| near(root, std::f32::consts::FRAC_2_PI.sqrt()))
+        && graph
+            .single(root)?
+            .is_some_and(|root| near(root, std::f32::consts::FRAC_2_PI.sqrt()))
         && is_cubic(graph, x, cubic)?;
     // x itself, x / 2, and three times in its cube.
     Ok(fits.then_some((Activation::TanhGelu, 5)))
@@ -90,25 +92,19 @@ fn is_cubic(graph: &Graph<'_>, x: &str, name: &str) -> TractResult<bool> {
     };
     let is_cube = matches!(product(cube), Some([square, last]) if last == x
         && matches!(product(square), Some([a, b]) if a == x && b == x));
-    Ok(is_cube && single(graph, factor)?.is_some_and(|factor| near(factor, 0.044715)))
+    Ok(is_cube
+        && graph
+            .single(factor)?
+            .is_some_and(|factor| near(factor, 0.044715)))
 }
 
 /// What x is multiplied by to give a value; 1 for x itself.
 fn scaled(graph: &Graph<'_>, x: &str, name: &str) -> TractResult<Option<f32>> {
     match graph.maker(name, "Mul").map(|node| node.input.as_slice()) {
         None => Ok((name == x).then_some(1.0)),
-        Some([a, b]) if a == x => single(graph, b),
+        Some([a, b]) if a == x => graph.single(b),
         Some(_) => Ok(None),
     }
-}
-
-/// A constant of one number.
-fn single(graph: &Graph<'_>, name: &str) -> TractResult<Option<f32>> {
-    let tensor = graph.floats(name)?.filter(|tensor| tensor.len() == 1);
-    Ok(match tensor {
-        Some(tensor) => values::<f32>(&tensor)?.first().copied(),
-        None => None,
-    })
 }
 
 fn near(found: f32, expected: f32) -> bool {

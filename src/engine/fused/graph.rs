@@ -114,6 +114,25 @@ impl<'a> Graph<'a> {
         Ok(tensor.filter(|tensor| tensor.datum_type() == f32::datum_type()))
     }
 
+    /// A constant of one number.
+    pub(super) fn single(&self, name: &str) -> TractResult<Option<f32>> {
+        let tensor = self.floats(name)?.filter(|tensor| tensor.len() == 1);
+        Ok(match tensor {
+            Some(tensor) => super::values::<f32>(&tensor)?.first().copied(),
+            None => None,
+        })
+    }
+
+    /// Whole numbers that stand in the graph.
+    pub(super) fn integers(&self, name: &str) -> TractResult<Option<Vec<i64>>> {
+        match self.constant(name)? {
+            Some(tensor) if tensor.datum_type() == i64::datum_type() => {
+                Ok(Some(super::values::<i64>(&tensor)?.to_vec()))
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// The weights behind a value that a DequantizeLinear makes: symmetric, with one scale or one for each
     /// index of an axis.
     pub(super) fn quantised(&self, name: &str) -> TractResult<Option<Quantised>> {

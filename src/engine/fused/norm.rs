@@ -70,10 +70,7 @@ fn epsilon(graph: &Graph<'_>, of: &str, deviation: &str) -> TractResult<Option<f
     let Some(square) = mean_of_rows(graph, mean).and_then(|name| graph.maker(name, "Mul")) else {
         return Ok(None);
     };
-    let Some(epsilon) = graph.floats(epsilon)?.filter(|tensor| tensor.len() == 1) else {
-        return Ok(None);
-    };
-    let epsilon = values::<f32>(&epsilon)?.first().copied();
+    let epsilon = graph.single(epsilon)?;
     Ok(epsilon.filter(|_| square.input.iter().all(|name| name == of)))
 }
 
