@@ -10,7 +10,7 @@ BUILT = "$${CARGO_TARGET_DIR:-target}/debug/captiond"
 RELEASE = "$${CARGO_TARGET_DIR:-target}/release/captiond"
 VENV = target/venv
 
-.PHONY: help demo test faults faults-long fuzz fuzz-keep audit soak parity bench bench-search bench-metrics deb default-pack samples install clean test-aarch64 cross cross-aarch64 cross-armv7 test-web bench-fit distributed-fit bench-kernels bench-memory export-parity bench-own-models bench-peers
+.PHONY: help demo test faults faults-long fuzz fuzz-keep audit soak parity bench bench-search bench-metrics deb default-pack samples install clean test-aarch64 cross cross-aarch64 cross-armv7 test-web bench-fit distributed-fit bench-kernels bench-memory export-parity bench-own-models bench-peers bench-instructions
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -113,6 +113,13 @@ bench-fit: $(VENV)/ready ## time the fit from 1,000 to 1,000,000 cached pairs (n
 bench-kernels: $(VENV)/ready ## time the towers on our kernels, on tract's and in onnxruntime
 	program=$$($(CARGO) bench --all-features --profile dev --bench kernels --no-run 2>&1 | sed -n 's/.*(\(.*\))$$/\1/p' | tail -1); \
 	$(VENV)/bin/python benches/kernels "$$program"
+
+ARM = target/cross/aarch64-unknown-linux-gnu/release/captiond
+bench-instructions: ## instructions a frame takes, here and, once `make cross-aarch64` has run, on a Pi's cores (ten minutes)
+	@.ci/install valgrind qemu-user gcc libc6-dev
+	$(CARGO) build --release --all-features
+	benches/instructions $(RELEASE)
+	@if [ -x $(ARM) ]; then benches/instructions $(ARM) --qemu; else echo "##### SKIPPED: aarch64: there is no $(ARM) #####"; fi
 
 bench-memory: ## the default pack's memory by part
 	$(CARGO) bench --all-features --profile dev --bench memory
