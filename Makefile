@@ -156,13 +156,15 @@ bench-peers: $(PEERS)/ready ## time CLIP and captions beside onnxruntime, faster
 	$(PEERS)/bin/python benches/peers --captiond $(RELEASE) --work target/peers-weights $(if $(ROUNDS),--rounds $(ROUNDS))
 
 # On top of EXPORT, whose PyTorch, transformers and onnxruntime they use. llama.cpp is compiled for this machine.
+# Tiles are refused by many a virtual machine whose processor says that it has them: an invalid opcode in libggml-cpu.
+NO_AMX = $(if $(filter x86_64,$(shell uname -m)),-mno-amx-tile -mno-amx-int8 -mno-amx-bf16)
 $(PEERS)/ready: benches/peers/requirements.txt benches/peers/requirements-build.txt $(EXPORT)/ready
 	@.ci/install python3-venv gcc g++ libc6-dev
 	$(PYTHON) -m venv --clear $(PEERS)
 	@echo 'import site; site.addsitedir("$(abspath $(EXPORT))/lib/python3.11/site-packages")' \
 	  >$(PEERS)/lib/python3.11/site-packages/base.pth
 	$(PEERS)/bin/python -m pip install --quiet --no-cache-dir --no-deps --require-hashes -r benches/peers/requirements-build.txt
-	PATH="$(abspath $(PEERS))/bin:$$PATH" CMAKE_ARGS="-DGGML_NATIVE=ON -DGGML_OPENMP=OFF" $(PEERS)/bin/python -m pip install \
+	PATH="$(abspath $(PEERS))/bin:$$PATH" CFLAGS="$(NO_AMX)" CXXFLAGS="$(NO_AMX)" CMAKE_ARGS="-DGGML_NATIVE=ON -DGGML_OPENMP=OFF" $(PEERS)/bin/python -m pip install \
 	  --quiet --no-cache-dir --no-deps --no-build-isolation --require-hashes -r benches/peers/requirements.txt
 	@touch $@
 

@@ -6,6 +6,7 @@ with another name and renamed when it is whole.
 """
 
 import pathlib
+import re
 import shutil
 import sys
 
@@ -23,7 +24,7 @@ def pictures(folder):
 
 
 def clip(folder):
-    """Packs of our export with fp32 and int8 weights; onnxruntime's own int8 of the fp32 graph; the same weights where
+    """Packs of our export in fp32 and in int8; onnxruntime's own int8 of the fp32 graph; the same weights where
     faster-clip keeps what it downloads, in one file with the text tower as they are published."""
     import export_parity
     from export import published
@@ -33,6 +34,10 @@ def clip(folder):
     towers = published.random_towers("openai/clip-vit-base-patch32", SEED)
     for kind in ("fp32", "int8"):
         export_parity.write_pack(folder / kind, towers, quantise=kind == "int8")
+    # As onnxruntime's: activations in int8, too.
+    manifest = folder / "int8/pack.toml"
+    text = re.sub(r"(?m)^(\[(image|text)_tower\])$", r'\1\nactivations = "int8"', manifest.read_text(encoding="utf-8"))
+    manifest.write_text(text, encoding="utf-8")
     quantize_dynamic(folder / "fp32/image.onnx", folder / "dynamic.onnx", per_channel=True, weight_type=QuantType.QInt8)
     kept = folder / "faster-clip/sentence-transformers__clip-ViT-B-32/0_CLIPModel"
     kept.mkdir(parents=True)
