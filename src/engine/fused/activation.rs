@@ -1,9 +1,14 @@
 //! Activation functions that are written out behind a value.
 
+use std::collections::BTreeSet;
+
 use tract_onnx::{pb::NodeProto, tract_hir::internal::*};
 
 use super::graph::Graph;
 use crate::kernels::Activation;
+
+/// Of the longest function, GELU by Tanh.
+const MOST_NODES: usize = 8;
 
 /// The function that all readers of a value are parts of, and the node that makes its result.
 pub(super) fn behind(graph: &Graph<'_>, name: &str) -> TractResult<Option<(usize, Activation)>> {
@@ -21,9 +26,8 @@ pub(super) fn behind(graph: &Graph<'_>, name: &str) -> TractResult<Option<(usize
         let Some(last) = last.filter(|&last| graph.node(last).op_type == "Mul") else {
             continue;
         };
-        if let Some((activation, parts)) = function(graph, name, graph.node(last))?
-            && graph.readers(name).len() == parts
-            && !graph.is_output(name)
+        if let Some((activation, nodes)) = function(graph, name, graph.node(last))?
+            && between(graph, name, last) == Some(nodes)
         {
             return Ok(Some((last, activation)));
         }
@@ -31,7 +35,25 @@ pub(super) fn behind(graph: &Graph<'_>, name: &str) -> TractResult<Option<(usize
     Ok(None)
 }
 
-/// The function of x that a product is, and how many times it reads x.
+/// How many nodes stand on a value and come before `last`; none when an output of the graph is among what they make. Were
+/// there one that is no part of the function, it would be left without its input.
+fn between(graph: &Graph<'_>, name: &str, last: usize) -> Option<usize> {
+    let mut seen = BTreeSet::new();
+    let mut names = vec![name];
+    while let Some(name) = names.pop() {
+        if graph.is_output(name) || seen.len() > MOST_NODES {
+            return None;
+        }
+        for &reader in graph.readers(name) {
+            if reader != last && seen.insert(reader) {
+                names.extend(graph.node(reader).output.iter().map(String::as_str));
+            }
+        }
+    }
+    Some(seen.len())
+}
+
+/// The function of x that a product is, and how many nodes make it from x, without the product itself.
 fn function(
     graph: &Graph<'_>,
     x: &str,
@@ -42,9 +64,10 @@ fn function(
     };
     if let Some(gate) = graph.maker(b, "Sigmoid") {
         let scale = scaled(graph, x, &gate.input[0])?;
+        let nodes = if gate.input[0] == x { 1 } else { 2 };
         return Ok(scale
             .filter(|_| a == x)
-            .map(|s| (Activation::Sigmoid(s), 2)));
+            .map(|s| (Activation::Sigmoid(s), nodes)));
     }
     if scaled(graph, x, a)? != Some(0.5) {
         return Ok(None);
@@ -61,7 +84,7 @@ fn function(
     if let Some(erf) = graph.maker(bent, "Erf") {
         let scale = scaled(graph, x, &erf.input[0])?;
         let fits = scale.is_some_and(|scale| near(scale, 0.5f32.sqrt()));
-        return Ok(fits.then_some((Activation::Gelu, 2)));
+        return Ok(fits.then_some((Activation::Gelu, 4)));
     }
     let Some(inner) = graph
         .maker(bent, "Tanh")
@@ -80,8 +103,7 @@ fn function(
             .single(root)?
             .is_some_and(|root| near(root, std::f32::consts::FRAC_2_PI.sqrt()))
         && is_cubic(graph, x, cubic)?;
-    // x itself, x / 2, and three times in its cube.
-    Ok(fits.then_some((Activation::TanhGelu, 5)))
+    Ok(fits.then_some((Activation::TanhGelu, MOST_NODES)))
 }
 
 /// Whether a value is 0.044715 x^3.
@@ -109,4 +131,49 @@ fn scaled(graph: &Graph<'_>, x: &str, name: &str) -> TractResult<Option<f32>> {
 
 fn near(found: f32, expected: f32) -> bool {
     (found - expected).abs() <= 1e-6
+}
+
+#[cfg(test)]
+mod tests {
+    use tract_onnx::pb::{GraphProto, ValueInfoProto};
+
+    use super::*;
+
+    fn node(kind: &str, inputs: &[&str], output: &str) -> NodeProto {
+        NodeProto {
+            op_type: kind.to_owned(),
+            input: inputs.iter().map(|&name| name.to_owned()).collect(),
+            output: vec![output.to_owned()],
+            ..NodeProto::default()
+        }
+    }
+
+    /// What is found behind x in a graph of SiLU and perhaps more.
+    fn found(more: Option<NodeProto>, outputs: &[&str]) -> Option<(usize, Activation)> {
+        let silu = [
+            node("Sigmoid", &["x"], "gate"),
+            node("Mul", &["x", "gate"], "y"),
+        ];
+        let output = |name: &&str| ValueInfoProto {
+            name: (*name).to_owned(),
+            ..ValueInfoProto::default()
+        };
+        let mut proto = GraphProto {
+            node: silu.into_iter().chain(more).collect(),
+            output: outputs.iter().map(output).collect(),
+            ..GraphProto::default()
+        };
+        behind(&Graph::new(&mut proto).unwrap(), "x").unwrap()
+    }
+
+    #[test]
+    fn a_function_whose_parts_somebody_else_needs_is_left_alone() {
+        let silu = Some((1, Activation::Sigmoid(1.0)));
+        assert_eq!(found(None, &["y"]), silu);
+        assert_eq!(found(Some(node("Neg", &["y"], "z")), &["z"]), silu);
+        for part in ["x", "gate"] {
+            assert_eq!(found(None, &["y", part]), None);
+            assert_eq!(found(Some(node("Neg", &[part], "z")), &["y", "z"]), None);
+        }
+    }
 }

@@ -4,7 +4,7 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::{
     filled,
-    graph::{Graph, integers},
+    graph::{Graph, integer, integers},
     op::{Work, op},
     values,
 };
@@ -85,7 +85,7 @@ fn middle(graph: &Graph<'_>, centred: &str) -> Option<String> {
 /// What a value is the mean of, over the last axis.
 fn mean_of_rows<'g>(graph: &'g Graph<'_>, name: &str) -> Option<&'g str> {
     let node = graph.maker(name, "ReduceMean")?;
-    let keeps = super::graph::integer(node, "keepdims").unwrap_or(1) == 1;
+    let keeps = integer(node, "keepdims").unwrap_or(1) == 1;
     match node.input.as_slice() {
         [of] if keeps && integers(node, "axes") == Some(&[-1]) => Some(of),
         _ => None,
@@ -108,7 +108,9 @@ fn by_constant(
     if node.op_type != kind || node.input.len() != 2 {
         return Ok(None);
     }
-    let found = graph.floats(other)?.filter(|tensor| tensor.rank() == 1);
+    // A single number may stand for a row of any length.
+    let is_row = |tensor: &Tensor| tensor.rank() == 1 && tensor.len() > 1;
+    let found = graph.floats(other)?.filter(is_row);
     Ok(match found {
         Some(found) => Some((reader, values::<f32>(&found)?.to_vec())),
         None => None,

@@ -161,6 +161,7 @@ impl Work for Attend {
             }
         };
         let count = past.count + new.count;
+        ensure!(count > 0, "nothing to attend to");
         let mask = match self.mask {
             None => None,
             Some(mask) => mask_of(&inputs[mask], [sequences, split.heads, rows], count)?,

@@ -122,11 +122,18 @@ fn attention(
     };
     let split = query.split;
     let width = (split.heads * split.depth) as i64;
+    // As many sequences as there are, or the one that there is.
+    let joins = match joined[..] {
+        [sequences, _, last] => {
+            last == width && (sequences == 0 || (sequences == 1 && split.one_sequence))
+        }
+        _ => false,
+    };
     let fits = key.split == split
         && value.split == split
         && query.past.is_none()
         && value.scale == 1.0
-        && matches!(joined[..], [_, _, last] if last == width);
+        && joins;
     let mut inputs = Inputs::default();
     let past = match (&key.past, &value.past) {
         (None, None) => None,

@@ -153,6 +153,8 @@ pub(super) fn two_inputs(node: &NodeProto) -> [&str; 2] {
 /// The shape that a Reshape asks for, where it is written down.
 pub(super) fn shape_constant(graph: &Graph<'_>, node: &NodeProto) -> TractResult<Option<Vec<i64>>> {
     match node.input.get(1) {
+        // Then a 0 would be a length of nought instead of the input's.
+        _ if integer(node, "allowzero").unwrap_or(0) != 0 => Ok(None),
         Some(shape) => graph.integers(shape),
         None => Ok(None),
     }
